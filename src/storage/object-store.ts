@@ -1,0 +1,67 @@
+/**
+ * The contract of a storage driver: a flat object store. Keys are relative to the replica's root, with `/` between
+ * parts, never starting with `/` and never holding `.` or `..` parts. A driver knows nothing of generations or WAL.
+ */
+
+export interface ObjectInfo {
+  readonly key: string;
+  /** Stored size in bytes. */
+  readonly sizeBytes: number;
+  /** When the store says the object came into being (mtime, LastModified). */
+  readonly modifiedAt: Date;
+}
+
+export interface CallOptions {
+  /** Aborted before the start: nothing is written. Aborted later: rejects with code 'aborted', no partial object visible. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface GetOptions extends CallOptions {
+  /** Bytes [start, end), end exclusive; without an end: to the end of the object. */
+  readonly range?: { readonly start: number; readonly end?: number } | undefined;
+}
+
+export interface ObjectBody {
+  /** Bytes that `stream` yields when it is complete. */
+  readonly sizeBytes: number;
+  /** Consume it once, to the end or break out (which releases the connection). A body cut short rejects with 'unavailable'. */
+  readonly stream: AsyncIterable<Uint8Array>;
+}
+
+export interface PutOptions extends CallOptions {
+  /** Expected size in bytes, if known: lets a driver choose its part size. Not a promise. */
+  readonly sizeHintBytes?: number | undefined;
+}
+
+export interface StoreCapabilities {
+  /** Writes go to a local disk: no need to spool before a slow upload. */
+  readonly local: boolean;
+  /** Requests worth having under way at once. */
+  readonly concurrency: number;
+}
+
+export interface ObjectStore {
+  /** The config's type: `file`, `s3`, ... */
+  readonly type: string;
+  /** Where it is, for messages: no secrets. For example `s3://bucket/path (endpoint http://127.0.0.1:9000)`. */
+  readonly location: string;
+  readonly capabilities: StoreCapabilities;
+  /** All objects whose key starts with `prefix`, at any depth, in no particular order. A missing root yields nothing. */
+  list(prefix: string, options?: CallOptions): AsyncIterable<ObjectInfo>;
+  /**
+   * The distinct next parts under `prefix` (which ends with `/` or is empty) that hold further objects, without the
+   * slash: for `generations/`, the generations. In no particular order. A missing root yields nothing.
+   */
+  listPrefixes(prefix: string, options?: CallOptions): AsyncIterable<string>;
+  /** Rejects with 'not-found' when there is no such object. */
+  get(key: string, options?: GetOptions): Promise<ObjectBody>;
+  /**
+   * Writes or overwrites an object. It becomes visible whole or not at all. Durable when it resolves.
+   * A Uint8Array body may be retried by decorators; a stream is consumed once.
+   */
+  put(key: string, body: Uint8Array | AsyncIterable<Uint8Array>, options?: PutOptions): Promise<ObjectInfo>;
+  /** Deletes objects, in the given order where the store allows; missing ones are not an error. */
+  delete(keys: readonly string[], options?: CallOptions): Promise<void>;
+  /** Releases connections. Idempotent. */
+  close(): Promise<void>;
+}
