@@ -33,6 +33,12 @@ const layers: Record<string, { forbid: string[]; reason: string }> = {
   web: { forbid: ['cmd'], reason: 'Nobody imports cmd/: commands are the outermost layer.' },
 };
 
+const onlyConnection = {
+  name: 'better-sqlite3',
+  message: 'Only sqlite/connection.ts opens SQLite connections.',
+};
+
+/** The options of no-restricted-imports for one layer. */
 const restricted = (name: string, forbid: string[], reason: string) => {
   const patterns = forbid.map((layer) => ({ regex: `^(\\.\\./)+${layer}/`, message: reason }));
   const drivers =
@@ -80,12 +86,9 @@ export default defineConfig(
     files: [`src/${name}/**/*.ts`],
     rules: {
       'no-restricted-imports': [
-        'error' as const,
-        {
-          paths: [{ name: 'better-sqlite3', message: 'Only sqlite/connection.ts opens SQLite connections.' }],
-          patterns: restricted(name, forbid, reason),
-        },
-      ],
+        'error',
+        { paths: [onlyConnection], patterns: restricted(name, forbid, reason) },
+      ] as ['error', object],
     },
   })),
   {
