@@ -32,19 +32,19 @@ export interface DatabaseOptions {
   readonly replicas: readonly ReplicaOptions[];
 }
 
-export const DATABASE_DEFAULTS = {
+export const DATABASE_DEFAULTS: Omit<DatabaseOptions, 'path' | 'replicas' | 'metaPath'> = {
   monitorIntervalMs: 1000,
   checkpointIntervalMs: 60_000,
   minCheckpointPageCount: 1000,
   maxCheckpointPageCount: 10_000,
-} as const satisfies Omit<DatabaseOptions, 'path' | 'replicas' | 'metaPath'>;
+};
 
-export const REPLICA_DEFAULTS = {
+export const REPLICA_DEFAULTS: Omit<ReplicaOptions, 'name' | 'store'> = {
   syncIntervalMs: 1000,
   snapshotIntervalMs: 0,
   retentionMs: 24 * 3600_000,
   retentionCheckIntervalMs: 3600_000,
   validationIntervalMs: 0,
-} as const satisfies Omit<ReplicaOptions, 'name' | 'store'>;
+};
 
 export const DEFAULT_SHUTDOWN_TIMEOUT_MS = 8000;
