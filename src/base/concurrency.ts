@@ -1,0 +1,120 @@
+/**
+ * The few primitives of asynchronous control flow: a mutex, a semaphore, back-off delays and a sleep that can be
+ * aborted. They know nothing of what they guard.
+ */
+
+import { setTimeout as timer } from 'node:timers/promises';
+import { LitestreamError, assert } from './errors.ts';
+
+export interface WaitOptions {
+  /** Gives up waiting: the call rejects with code 'aborted'. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The error of a call whose caller gave up. */
+export function abortedError(signal?: AbortSignal): LitestreamError {
+  return new LitestreamError('aborted', 'the operation was aborted', { cause: signal?.reason });
+}
+
+/** Throws a LitestreamError 'aborted' when `signal` has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw abortedError(signal);
+}
+
+/**
+ * At most `limit` calls run at once; the others wait in the order in which they came. A call that is aborted while
+ * it waits leaves the queue without taking a place.
+ */
+export class Semaphore {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(limit: number) {
+    assert(
+      Number.isInteger(limit) && limit > 0,
+      `a semaphore's limit must be a positive integer, not ${limit}`,
+    );
+    this.#free = limit;
+  }
+
+  /**
+   * Runs `fn` when there is a place and gives its result. The signal ends the wait only: `fn` itself must look at it.
+   * Not re-entrant: calling run() inside `fn` needs a second place.
+   */
+  async run<T>(fn: () => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
+    await this.#acquire(options.signal);
+    try {
+      return await fn();
+    } finally {
+      this.#release();
+    }
+  }
+
+  async #acquire(signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal);
+    if (this.#free > 0) {
+      this.#free--;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const onTurn = (): void => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      const onAbort = (): void => {
+        const place = this.#waiting.indexOf(onTurn);
+        // No longer queued: the place was handed over in this very turn, so the call goes ahead and gives it back.
+        if (place < 0) return;
+        this.#waiting.splice(place, 1);
+        reject(abortedError(signal));
+      };
+      this.#waiting.push(onTurn);
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  /** Hands the place straight to the next in the queue, so that nobody can overtake it. */
+  #release(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
+  }
+}
+
+/** One call at a time, in the order in which they came. Not re-entrant: run() inside run() waits for ever. */
+export class Mutex {
+  readonly #semaphore = new Semaphore(1);
+
+  run<T>(fn: () => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
+    return this.#semaphore.run(fn, options);
+  }
+}
+
+export interface BackoffOptions {
+  /** The upper bound of the first delay. */
+  readonly baseMs: number;
+  /** The upper bound of every delay. */
+  readonly maxMs: number;
+  /** A number in [0, 1); Math.random by default. */
+  readonly random?: () => number;
+}
+
+/**
+ * Exponential back-off with full jitter: a random delay in [0, min(maxMs, baseMs * 2^attempt)).
+ * @param attempt - 0 for the delay after the first failure.
+ */
+export function backoffDelayMs(attempt: number, options: BackoffOptions): number {
+  const { baseMs, maxMs, random = Math.random } = options;
+  return random() * Math.min(maxMs, baseMs * 2 ** attempt);
+}
+
+/** Resolves after `ms`; rejects with code 'aborted' as soon as the signal fires. Keeps the process alive meanwhile. */
+export async function sleep(ms: number, options: WaitOptions = {}): Promise<void> {
+  const { signal } = options;
+  try {
+    await timer(ms, undefined, signal === undefined ? {} : { signal });
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
+  }
+}
