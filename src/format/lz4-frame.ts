@@ -1,0 +1,247 @@
+/**
+ * LZ4 frames, the container of every snapshot and segment. What we write has v0.3.13's header: independent 4 MiB
+ * blocks and a content checksum. What we read is any single frame with independent blocks (docs/format.md).
+ */
+
+import { compress, compressSync, uncompress, uncompressSync } from 'lz4-napi';
+import { messageOf } from '../base/errors.ts';
+import {
+  type Lz4Block,
+  type Lz4Step,
+  STORED_FLAG,
+  corruptFrame,
+  parseLz4Frames,
+} from './lz4-frame-parser.ts';
+import { Xxh32 } from './xxh32.ts';
+
+/** Content bytes of each block but the last in the frames that we write. */
+export const LZ4_BLOCK_SIZE = 4 << 20;
+/** Magic, flags (version 1, independent blocks, content checksum), 4 MiB blocks, header checksum: as v0.3.13. */
+const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
+/** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */
+const SIZE_PREFIX = 4;
+/** Blocks under work in the thread pool at once: enough for two cores, 24 MiB at most. */
+const LOOK_AHEAD = 3;
+/** Below this many bytes the way through the thread pool costs more than the work. */
+const SYNC_LIMIT = 32 << 10;
+
+function uint32Bytes(value: number): Buffer {
+  const data = Buffer.allocUnsafe(4);
+  data.writeUInt32LE(value);
+  return data;
+}
+
+/** The block as it stands in a frame: size field and data, stored when compression gains nothing. */
+function blockParts(content: Uint8Array, compressed: Buffer): Uint8Array[] {
+  const sizeBytes = compressed.byteLength - SIZE_PREFIX;
+  if (sizeBytes >= content.byteLength) {
+    return [uint32Bytes((STORED_FLAG | content.byteLength) >>> 0), content];
+  }
+  // The prefix has the width of the size field and gives its place to it.
+  compressed.writeUInt32LE(sizeBytes, 0);
+  return [compressed];
+}
+
+function frameEnd(hash: Xxh32): Uint8Array {
+  return Buffer.concat([uint32Bytes(0), uint32Bytes(hash.digest())]);
+}
+
+/** Keeps a rejection from being reported as unhandled; whoever awaits the promise still gets it. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/** Collects chunks of any size into blocks of LZ4_BLOCK_SIZE, the last one shorter. Chunks are copied at once. */
+async function* toBlocks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  let block: Buffer | undefined;
+  let used = 0;
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.byteLength;) {
+      block ??= Buffer.allocUnsafeSlow(LZ4_BLOCK_SIZE);
+      const part = chunk.subarray(at, at + LZ4_BLOCK_SIZE - used);
+      block.set(part, used);
+      used += part.byteLength;
+      at += part.byteLength;
+      if (used < LZ4_BLOCK_SIZE) continue;
+      yield block;
+      block = undefined;
+      used = 0;
+    }
+  }
+  if (block) yield block.subarray(0, used);
+}
+
+/**
+ * One frame of everything that `source` yields. Compresses in the thread pool, a few blocks at once; memory is
+ * bounded whatever the length. Errors of the source are passed on. A chunk of the source need not outlive the next
+ * one; the chunks that come out belong to the consumer.
+ */
+export async function* encodeLz4Frame(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const hash = new Xxh32();
+  const queue: Promise<Uint8Array[]>[] = [];
+  yield FRAME_HEADER.slice();
+  for await (const block of toBlocks(source)) {
+    hash.update(block);
+    queue.push(handled(encodeBlock(block)));
+    if (queue.length >= LOOK_AHEAD) yield* (await queue.shift()) ?? [];
+  }
+  for (const parts of queue) yield* await parts;
+  yield frameEnd(hash);
+}
+
+async function encodeBlock(content: Buffer): Promise<Uint8Array[]> {
+  const small = content.byteLength <= SYNC_LIMIT;
+  return blockParts(content, small ? compressSync(content) : await compress(content));
+}
+
+/** One frame of `data`, made at once: for small data, since nothing else runs meanwhile. */
+export function encodeLz4FrameBytes(data: Uint8Array): Uint8Array {
+  const content = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  const hash = new Xxh32();
+  hash.update(content);
+  const parts: Uint8Array[] = [FRAME_HEADER];
+  for (let at = 0; at < content.byteLength; at += LZ4_BLOCK_SIZE) {
+    const block = content.subarray(at, at + LZ4_BLOCK_SIZE);
+    parts.push(...blockParts(block, compressSync(block)));
+  }
+  parts.push(frameEnd(hash));
+  return Buffer.concat(parts);
+}
+
+/** The block with the prefix that lz4-napi wants: a bound of the content's size. LZ4 expands at most 255 times. */
+function withSizePrefix({ data, maxSizeBytes }: Lz4Block): Buffer {
+  return Buffer.concat([uint32Bytes(Math.min(maxSizeBytes, data.byteLength * 255)), data]);
+}
+
+function undecodable({ number, at }: Lz4Block, error: unknown): Error {
+  return corruptFrame(`has an invalid block ${number} at byte ${at}: ${messageOf(error)}`);
+}
+
+function decodeBlockSync(block: Lz4Block): Uint8Array {
+  if (block.stored) return block.data;
+  try {
+    return uncompressSync(withSizePrefix(block));
+  } catch (error) {
+    throw undecodable(block, error);
+  }
+}
+
+async function decodeBlock(block: Lz4Block): Promise<Uint8Array> {
+  if (block.stored || block.data.byteLength <= SYNC_LIMIT) return decodeBlockSync(block);
+  try {
+    return await uncompress(withSizePrefix(block));
+  } catch (error) {
+    throw undecodable(block, error);
+  }
+}
+
+/** Size and checksum of the content, compared with what the frame says when all of it has passed. */
+class ContentCheck {
+  readonly #hash = new Xxh32();
+  #sizeBytes = 0;
+
+  add(content: Uint8Array): Uint8Array {
+    this.#hash.update(content);
+    this.#sizeBytes += content.byteLength;
+    return content;
+  }
+
+  finish(end: Extract<Lz4Step, { kind: 'end' }>): void {
+    if (end.contentSizeBytes !== undefined && end.contentSizeBytes !== this.#sizeBytes) {
+      throw corruptFrame(`holds ${this.#sizeBytes} bytes where its header says ${end.contentSizeBytes}`);
+    }
+    if (end.contentChecksum !== undefined && end.contentChecksum !== this.#hash.digest()) {
+      throw corruptFrame('fails its content checksum');
+    }
+  }
+}
+
+/**
+ * The content of the one data frame in `data`.
+ * @throws LitestreamError 'corrupt' saying what is wrong and where
+ */
+export function decodeLz4FrameBytes(data: Uint8Array): Uint8Array {
+  const parser = parseLz4Frames();
+  const check = new ContentCheck();
+  const contents: Uint8Array[] = [];
+  let at = 0;
+  let step = parser.next();
+  while (step.done !== true) {
+    const { value } = step;
+    if (value.kind === 'need') {
+      const part = data.subarray(at, at + value.byteCount);
+      at += part.byteLength;
+      step = parser.next(part);
+      continue;
+    }
+    if (value.kind === 'block') contents.push(check.add(decodeBlockSync(value.block)));
+    else check.finish(value);
+    step = parser.next();
+  }
+  const [only] = contents;
+  return contents.length === 1 && only ? only : Buffer.concat(contents);
+}
+
+/** Exact amounts of bytes out of chunks of any size. */
+class ByteQueue {
+  readonly #source: AsyncIterator<Uint8Array>;
+  #chunk: Uint8Array = new Uint8Array(0);
+
+  constructor(source: AsyncIterator<Uint8Array>) {
+    this.#source = source;
+  }
+
+  /** The next `byteCount` bytes; fewer only where the source ends. */
+  async take(byteCount: number): Promise<Uint8Array> {
+    const parts: Uint8Array[] = [];
+    for (let missing = byteCount; missing > 0;) {
+      if (this.#chunk.byteLength === 0) {
+        const next = await this.#source.next();
+        if (next.done === true) break;
+        this.#chunk = next.value;
+      }
+      const part = this.#chunk.subarray(0, missing);
+      this.#chunk = this.#chunk.subarray(part.byteLength);
+      missing -= part.byteLength;
+      parts.push(part);
+    }
+    const [only] = parts;
+    return parts.length === 1 && only ? only : Buffer.concat(parts);
+  }
+}
+
+/**
+ * The content of the one data frame that `source` yields, in order, in chunks of at most 4 MiB that belong to the
+ * consumer. Decompresses in the thread pool, a few blocks ahead; memory is bounded whatever the length. Errors of
+ * the source are passed on. What was yielded is only known to be right when the iteration has ended without an error.
+ * @throws LitestreamError 'corrupt' saying what is wrong and where
+ */
+export async function* decodeLz4Frame(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  const bytes = new ByteQueue(iterator);
+  const parser = parseLz4Frames();
+  const check = new ContentCheck();
+  const queue: Promise<Uint8Array>[] = [];
+  try {
+    let step = parser.next();
+    while (step.done !== true) {
+      const { value } = step;
+      if (value.kind === 'need') {
+        step = parser.next(await bytes.take(value.byteCount));
+        continue;
+      }
+      if (value.kind === 'block') {
+        queue.push(handled(decodeBlock(value.block)));
+      }
+      while (queue.length >= (value.kind === 'end' ? 1 : LOOK_AHEAD)) {
+        const content = await queue.shift();
+        if (content) yield check.add(content);
+      }
+      if (value.kind === 'end') check.finish(value);
+      step = parser.next();
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
