@@ -1,0 +1,8 @@
+/** Takes the secrets out of URLs before they are shown. */
+
+const PASSWORD = /([A-Za-z][\w+.-]*:\/\/[^\s/?#"'@:]*):[^\s/?#"']*@/g;
+
+/** `text` with the password of every URL in it replaced: `sftp://user:xxxxx@host/path`. Anything else stays as it is. */
+export function redactUrl(text: string): string {
+  return text.replace(PASSWORD, '$1:xxxxx@');
+}
