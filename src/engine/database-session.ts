@@ -1,0 +1,246 @@
+/**
+ * One database file from the moment it is opened to the moment it is closed: its descriptors, connections, follower
+ * and shadow WAL. When the file is replaced or its WAL is gone, the session ends and another one begins.
+ */
+
+import { accessSync, constants } from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { sleep } from '../base/concurrency.ts';
+import { LitestreamError, assert, wrapError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { ReadConnection, WalModeConnection, WriteLockConnection } from '../sqlite/connection.ts';
+import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import { DatabaseFiles } from './database-files.ts';
+import { ShadowWal, emptyChain, type WalChain } from './shadow-wal.ts';
+import { DatabaseHold } from './snapshot-hold.ts';
+import { WalFollower, type CopyOutcome } from './wal-follower.ts';
+import { rotateWal, type RotationOutcome } from './wal-rotation.ts';
+
+export interface SessionOptions {
+  /** Real path: no symlinks. */
+  readonly realPath: string;
+  readonly metaPath: string;
+  readonly checkpointer: Checkpointer;
+  readonly logger: Logger;
+}
+
+/** A new generation is tried this often while writers are in the way. */
+const START_ATTEMPTS = 50;
+const START_STEP_MS = 20;
+
+export class DatabaseSession {
+  readonly pageSizeBytes: number;
+  readonly #options: SessionOptions;
+  readonly #files: DatabaseFiles;
+  readonly #holds = new Set<DatabaseHold>();
+  #follower: WalFollower;
+  #shadow: ShadowWal;
+  #writeLock: WriteLockConnection | undefined;
+
+  private constructor(
+    options: SessionOptions,
+    files: DatabaseFiles,
+    parts: { readonly follower: WalFollower; readonly shadow: ShadowWal; readonly pageSizeBytes: number },
+  ) {
+    this.#options = options;
+    this.#files = files;
+    this.#follower = parts.follower;
+    this.#shadow = parts.shadow;
+    this.pageSizeBytes = parts.pageSizeBytes;
+  }
+
+  /**
+   * Opens the database, continues the generation that the meta directory tells of if that can be proven, else starts
+   * a new one and logs why.
+   * @throws LitestreamError 'not-found' while the file is empty, 'busy', 'permission', 'corrupt', 'disk-full', 'io'
+   */
+  static async open(options: SessionOptions): Promise<DatabaseSession> {
+    requireWritable(options.realPath);
+    const files = new DatabaseFiles(options.realPath);
+    let reader: ReadConnection | undefined;
+    try {
+      const opened = openReader(files);
+      ({ reader } = opened);
+      await prepareMetaDirectory(options.metaPath);
+      const { follower, shadow } = await DatabaseSession.#continueOrStart(options, files, opened);
+      return new DatabaseSession(options, files, { follower, shadow, pageSizeBytes: opened.pageSizeBytes });
+    } catch (error) {
+      // Connections first: closing the descriptors would drop their locks.
+      reader?.close();
+      files.close();
+      throw error;
+    }
+  }
+
+  static async #continueOrStart(
+    options: SessionOptions,
+    files: DatabaseFiles,
+    opened: { readonly reader: ReadConnection; readonly pageSizeBytes: number },
+  ): Promise<{ follower: WalFollower; shadow: ShadowWal }> {
+    const { reader, pageSizeBytes } = opened;
+    const loaded = await ShadowWal.load(options.metaPath);
+    if (loaded.kind === 'none') return startGeneration(options, files, { ...opened, reason: loaded.reason });
+    const follower = new WalFollower(files, loaded.shadow, reader, loaded.chain, pageSizeBytes);
+    const outcome = await persist(() => follower.start());
+    if (outcome.kind === 'ok') return { follower, shadow: loaded.shadow };
+    await loaded.shadow.close();
+    return startGeneration(options, files, { ...opened, reason: outcome.reason });
+  }
+
+  get shadow(): ShadowWal {
+    return this.#shadow;
+  }
+
+  get chain(): WalChain {
+    return this.#follower.chain;
+  }
+
+  /** Whether sync() has something to do. */
+  hasNews(): boolean {
+    return this.#follower.hasNews();
+  }
+
+  /** Whether `path` still leads to this file, and its WAL is the one that is followed. */
+  isCurrent(path: string): boolean {
+    return this.#files.isAt(path) && this.#files.walIsCurrent();
+  }
+
+  /** Sizes in bytes: of the database file and of its WAL file. */
+  sizes(): { databaseBytes: number; walBytes: number } {
+    return { databaseBytes: this.#files.stat().size, walBytes: this.#files.walSizeBytes() };
+  }
+
+  walIndex(): WalIndexHeader | undefined {
+    return this.#files.readWalIndex();
+  }
+
+  /** Copies what is committed. 'lost' calls for newGeneration(). @throws LitestreamError 'disk-full', 'io' */
+  sync(): Promise<CopyOutcome> {
+    return this.#follower.sync();
+  }
+
+  /** Gives the present generation up and starts another one. @throws LitestreamError */
+  async newGeneration(reason: string): Promise<void> {
+    const reader = this.#follower.handOver();
+    await this.#shadow.close();
+    const opened = { reader, pageSizeBytes: this.pageSizeBytes, reason };
+    const { follower, shadow } = await startGeneration(this.#options, this.#files, opened);
+    this.#follower = follower;
+    this.#shadow = shadow;
+  }
+
+  /** Tries to have the WAL started over. Not while the database is held for a snapshot. */
+  async rotate(): Promise<RotationOutcome> {
+    if (this.#holds.size > 0) return { kind: 'busy', reason: 'a snapshot is being taken', blockedMs: 0 };
+    this.#writeLock ??= new WriteLockConnection(this.#options.realPath);
+    return rotateWal({
+      files: this.#files,
+      follower: this.#follower,
+      checkpointer: this.#options.checkpointer,
+      writeLock: this.#writeLock,
+    });
+  }
+
+  /** Holds the database file still at its present end. @throws LitestreamError 'busy' when a writer is in the way */
+  async hold(): Promise<DatabaseHold> {
+    const reader = new ReadConnection(this.#options.realPath);
+    try {
+      reader.begin();
+      // The mark lies in the index that the follower is in after this, at or before its end.
+      const outcome = await this.#follower.sync();
+      if (outcome.kind !== 'ok') throw new LitestreamError('busy', `hold database: ${outcome.reason}`);
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+    const { index, offset } = this.chain;
+    const position = { generation: this.#shadow.generation, index, offset };
+    const hold = new DatabaseHold(
+      this.#files,
+      reader,
+      { position, pageSizeBytes: this.pageSizeBytes },
+      (released) => this.#holds.delete(released),
+    );
+    this.#holds.add(hold);
+    return hold;
+  }
+
+  /** Closes everything; SQLite leaves the WAL, so that the next session can continue. */
+  async close(): Promise<void> {
+    for (const hold of [...this.#holds]) await hold.release();
+    await this.#options.checkpointer.close(this.#options.realPath);
+    this.#writeLock?.close();
+    // Read-only connections last: that is what keeps the WAL. The descriptors after them.
+    this.#follower.close();
+    this.#files.close();
+    await this.#shadow.close();
+  }
+}
+
+function requireWritable(path: string): void {
+  for (const target of [path, dirname(path)]) {
+    try {
+      accessSync(target, constants.W_OK);
+    } catch (error) {
+      throw wrapError(error, `${target} is not writable, which replication needs for its locks`);
+    }
+  }
+}
+
+function openReader(files: DatabaseFiles): { reader: ReadConnection; pageSizeBytes: number } {
+  let header = files.readHeader();
+  if (!header) throw new LitestreamError('not-found', `database ${files.path} is empty yet`);
+  const walMode = header.walMode ? undefined : new WalModeConnection(files.path);
+  try {
+    const reader = new ReadConnection(files.path);
+    try {
+      reader.begin();
+      files.openWal();
+      header = files.readHeader();
+      assert(header !== undefined, 'a database does not become empty');
+      return { reader, pageSizeBytes: header.pageSizeBytes };
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+  } finally {
+    walMode?.close();
+  }
+}
+
+async function prepareMetaDirectory(metaPath: string): Promise<void> {
+  try {
+    await mkdir(metaPath, { recursive: true, mode: 0o700 });
+    // Snapshots that a killed process was spooling.
+    for (const name of await readdir(metaPath)) {
+      if (/^snapshot-.*\.tmp$/.test(name)) await rm(join(metaPath, name), { force: true });
+    }
+  } catch (error) {
+    throw wrapError(error, `prepare meta directory ${metaPath}`);
+  }
+}
+
+/** Calls `copy` until it is done with writers that are in the middle of something. */
+async function persist(copy: () => Promise<CopyOutcome>): Promise<Exclude<CopyOutcome, { kind: 'retry' }>> {
+  for (let attempt = 0; ; attempt++) {
+    const outcome = await copy();
+    if (outcome.kind !== 'retry') return outcome;
+    if (attempt === START_ATTEMPTS) throw new LitestreamError('busy', `start following: ${outcome.reason}`);
+    await sleep(START_STEP_MS);
+  }
+}
+
+async function startGeneration(
+  { metaPath, logger }: SessionOptions,
+  files: DatabaseFiles,
+  { reader, pageSizeBytes, reason }: { reader: ReadConnection; pageSizeBytes: number; reason: string },
+): Promise<{ follower: WalFollower; shadow: ShadowWal }> {
+  const shadow = await ShadowWal.create(metaPath);
+  logger.info('sync: new generation', { generation: shadow.generation, reason });
+  const follower = new WalFollower(files, shadow, reader, emptyChain(0), pageSizeBytes);
+  const outcome = await persist(() => follower.start());
+  if (outcome.kind === 'lost') throw new LitestreamError('corrupt', `start generation: ${outcome.reason}`);
+  return { follower, shadow };
+}

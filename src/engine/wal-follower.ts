@@ -1,0 +1,255 @@
+/**
+ * Follows the WAL of one database without ever losing a frame and without writing to it.
+ *
+ * Two rules make that true (docs/architecture.md, "Following the WAL"):
+ * 1. Overlap. While a reader holds a nonzero read mark nobody can restart or truncate the WAL; while it holds
+ *    READ_LOCK(0) the WAL can be restarted only at the place where the reader began. So the next read transaction
+ *    begins on a second connection before the present one ends, and all frames are copied in between.
+ * 2. Bound and prove by the wal-index. A commit frame is in the file before it is committed: if its writer dies there,
+ *    the next writer overwrites it. So frames are copied only up to mxFrame, and the chain copied must end in the
+ *    checksum that SQLite itself keeps for that frame.
+ */
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { assert, hasCode } from '../base/errors.ts';
+import { sleep } from '../base/concurrency.ts';
+import { ReadConnection } from '../sqlite/connection.ts';
+import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import {
+  WAL_HEADER_SIZE,
+  checksumsEqual,
+  parseWalHeader,
+  verifyFrames,
+  walFrameSize,
+  walOffsetOfFrame,
+  type WalHeader,
+} from '../sqlite/wal.ts';
+import type { DatabaseFiles } from './database-files.ts';
+import { emptyChain, type ShadowWal, type WalChain } from './shadow-wal.ts';
+
+export type CopyOutcome =
+  /** The chain ends where SQLite says that the WAL ends. */
+  | { readonly kind: 'ok'; readonly copiedBytes: number }
+  /** A writer is in the middle of something: nothing is lost, try again soon. */
+  | { readonly kind: 'retry'; readonly reason: string }
+  /** What is in the WAL does not continue the chain: a new generation is needed. */
+  | { readonly kind: 'lost'; readonly reason: string };
+
+/** Copied at a time; between two the event loop has its turn. */
+const CHUNK_SIZE = 1 << 20;
+/** A writer between two steps needs microseconds. When it lasts, the caller decides. */
+const COPY_ATTEMPTS = 20;
+
+export class WalFollower {
+  readonly #files: DatabaseFiles;
+  readonly #shadow: ShadowWal;
+  readonly #pageSizeBytes: number;
+  readonly #buffer: Uint8Array;
+  #chain: WalChain;
+  /** Holds the mark at all times after start(). */
+  #current: ReadConnection;
+  #other: ReadConnection | undefined;
+  /** A mark has been held since before the last copy, so a restart of the WAL loses nothing. */
+  #overlapping = false;
+  /** The wal-index as of the last complete copy: tells cheaply whether there is anything to do. */
+  #seen: WalIndexHeader | undefined;
+
+  /**
+   * @param reader a connection inside a read transaction; the follower owns it from now on
+   * @param chain where the shadow WAL ends: an empty chain for a new generation, or what the last process left
+   */
+  constructor(
+    files: DatabaseFiles,
+    shadow: ShadowWal,
+    reader: ReadConnection,
+    chain: WalChain,
+    pageSizeBytes: number,
+  ) {
+    assert(reader.reading, 'the follower starts inside a read transaction');
+    this.#files = files;
+    this.#shadow = shadow;
+    this.#current = reader;
+    this.#chain = chain;
+    this.#pageSizeBytes = pageSizeBytes;
+    const frameSize = walFrameSize(pageSizeBytes);
+    this.#buffer = new Uint8Array(Math.max(1, Math.floor(CHUNK_SIZE / frameSize)) * frameSize);
+  }
+
+  /** The committed end of what has been copied. */
+  get chain(): WalChain {
+    return this.#chain;
+  }
+
+  /**
+   * The first copy. Continues the chain that it was given only if the WAL provably does.
+   * 'lost' then means: start a new generation (with a new follower and the same reader).
+   */
+  async start(): Promise<CopyOutcome> {
+    const outcome = await this.#copy();
+    this.#overlapping = outcome.kind === 'ok';
+    return outcome;
+  }
+
+  /**
+   * Moves the read mark to the end of the WAL and copies everything up to there. In this order: begin the next read
+   * transaction, copy, end the present one. Not to be called again before it is done.
+   */
+  async sync(): Promise<CopyOutcome> {
+    this.#other ??= new ReadConnection(this.#files.path);
+    const next = this.#other;
+    try {
+      next.begin();
+    } catch (error) {
+      if (!hasCode(error, 'busy')) throw error;
+      return { kind: 'retry', reason: 'the database is locked exclusively' };
+    }
+    let outcome: CopyOutcome | undefined;
+    try {
+      outcome = await this.#copy();
+    } finally {
+      if (outcome?.kind !== 'ok') next.end();
+    }
+    if (outcome.kind !== 'ok') return outcome;
+    this.#current.end();
+    this.#other = this.#current;
+    this.#current = next;
+    return outcome;
+  }
+
+  /**
+   * Whether sync() has something to do, at the price of one small read: new commits, a WAL that was restarted, or a
+   * checkpoint that has finished and lets go of a mark that somebody may wait for.
+   */
+  hasNews(): boolean {
+    const now = this.#files.readWalIndex();
+    const seen = this.#seen;
+    if (!now || !seen) return true;
+    if (now.mxFrame !== seen.mxFrame || now.salt1 !== seen.salt1 || now.salt2 !== seen.salt2)
+      return now.mxFrame > 0;
+    return now.backfilled !== seen.backfilled && now.backfilled === now.mxFrame;
+  }
+
+  /** Gives the reader that holds the mark to the next follower; this one is of no use afterwards. */
+  handOver(): ReadConnection {
+    this.#other?.close();
+    this.#other = undefined;
+    return this.#current;
+  }
+
+  /** Closes the connections; read-only ones, so SQLite leaves the WAL in place. */
+  close(): void {
+    this.#other?.close();
+    this.#current.close();
+  }
+
+  async #copy(): Promise<CopyOutcome> {
+    let outcome: CopyOutcome = { kind: 'retry', reason: 'not tried' };
+    for (let attempt = 0; attempt < COPY_ATTEMPTS; attempt++) {
+      outcome = await this.#copyOnce();
+      if (outcome.kind !== 'retry') return outcome;
+      await sleep(attempt < 5 ? 0 : 1);
+    }
+    return outcome;
+  }
+
+  async #copyOnce(): Promise<CopyOutcome> {
+    const walIndex = this.#files.readWalIndex();
+    if (!walIndex) return { kind: 'retry', reason: 'the wal-index is being written' };
+    if (walIndex.mxFrame === 0) {
+      if (!this.#overlapping && this.#chain.offset > 0) return lost('wal truncated by another process');
+      this.#seen = walIndex;
+      return { kind: 'ok', copiedBytes: 0 };
+    }
+    if (walIndex.pageSizeBytes !== this.#pageSizeBytes) return lost('page size changed');
+    const chain = this.#chainFor(walIndex);
+    if ('kind' in chain) return chain;
+    const { header } = chain;
+    assert(header !== undefined, 'a chain to be copied has a header');
+
+    const end = walOffsetOfFrame(walIndex.mxFrame, this.#pageSizeBytes);
+    if (end < chain.offset)
+      return lost('wal overwritten by another process: it is shorter than what was copied');
+    const copied = await this.#copyFrames(chain, header, end, walIndex);
+    if ('kind' in copied) return copied;
+    if (!checksumsEqual(copied.checksum, walIndex.frameChecksum)) {
+      return this.#mismatch(
+        walIndex,
+        'wal overwritten by another process: its last frame is not the one committed',
+      );
+    }
+    const copiedBytes = end - (chain === this.#chain ? chain.offset : 0);
+    if (copiedBytes > 0) this.#shadow.commit(copied, this.#chain);
+    this.#chain = copied;
+    this.#seen = walIndex;
+    return { kind: 'ok', copiedBytes };
+  }
+
+  /** The chain that frames of this WAL are appended to: the present one, or a new index when it was restarted. */
+  #chainFor(walIndex: WalIndexHeader): WalChain | CopyOutcome {
+    const { header } = this.#chain;
+    const sameWal = header?.salt1 === walIndex.salt1 && header.salt2 === walIndex.salt2;
+    if (sameWal && this.#overlapping) return this.#chain;
+    const headerBytes = new Uint8Array(WAL_HEADER_SIZE);
+    if (this.#files.readWal(headerBytes, WAL_HEADER_SIZE, 0) < WAL_HEADER_SIZE) {
+      return { kind: 'retry', reason: 'the wal has no header yet' };
+    }
+    let found: WalHeader;
+    try {
+      found = parseWalHeader(headerBytes);
+    } catch (error) {
+      if (!hasCode(error, 'corrupt')) throw error;
+      return { kind: 'retry', reason: 'the wal header is being written' };
+    }
+    if (found.salt1 !== walIndex.salt1 || found.salt2 !== walIndex.salt2) {
+      return { kind: 'retry', reason: 'the wal is being restarted' };
+    }
+    if (sameWal && Buffer.compare(headerBytes, this.#chain.headerBytes ?? new Uint8Array()) === 0)
+      return this.#chain;
+    if (!this.#overlapping && this.#chain.offset > 0) {
+      return lost('wal header mismatch: it was restarted while nobody followed it');
+    }
+    const index = this.#chain.offset > 0 ? this.#chain.index + 1 : this.#chain.index;
+    return { ...emptyChain(index), header: found, headerBytes, checksum: found.checksum };
+  }
+
+  /** Copies and verifies frames from the end of `chain` up to byte `end`, all of which SQLite says are committed. */
+  async #copyFrames(
+    chain: WalChain,
+    header: WalHeader,
+    end: number,
+    walIndex: WalIndexHeader,
+  ): Promise<WalChain | CopyOutcome> {
+    let { checksum } = chain;
+    let position = chain.offset;
+    if (position === 0) {
+      assert(chain.headerBytes !== undefined, 'a new index has its header');
+      this.#shadow.write(chain.index, chain.headerBytes, 0);
+      position = WAL_HEADER_SIZE;
+    }
+    while (position < end) {
+      const length = Math.min(this.#buffer.byteLength, end - position);
+      const read = this.#files.readWal(this.#buffer, length, position);
+      const run = verifyFrames(header, this.#buffer.subarray(0, read), checksum);
+      if (run.validBytes < length) {
+        this.#shadow.discardUncommitted(chain.index);
+        return this.#mismatch(walIndex, 'wal overwritten by another process');
+      }
+      this.#shadow.write(chain.index, this.#buffer.subarray(0, length), position);
+      checksum = run.checksum;
+      position += length;
+      if (position < end) await nextTurn();
+    }
+    return { ...chain, offset: end, checksum };
+  }
+
+  /** Frames that are not what they should be: a restart in this moment, or a real break. */
+  #mismatch(before: WalIndexHeader, reason: string): CopyOutcome {
+    const now = this.#files.readWalIndex();
+    const restarted = now?.salt1 !== before.salt1 || now.salt2 !== before.salt2;
+    return restarted ? { kind: 'retry', reason: 'the wal was restarted' } : lost(reason);
+  }
+}
+
+function lost(reason: string): CopyOutcome {
+  return { kind: 'lost', reason };
+}
