@@ -1,0 +1,155 @@
+/**
+ * Writes that survive a power loss: temporary file in the same folder, fsync, rename, fsync of the folder. Nothing
+ * ever sees a file that is half written. It must not know what is written.
+ */
+
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { throwIfAborted } from './concurrency.ts';
+import { systemCode } from './errors.ts';
+
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface DurableOptions {
+  /** Permission bits, whatever the umask; 0600 by default for files and 0700 for folders. */
+  readonly mode?: number | undefined;
+  /** Whose it shall be. Only root can give files away, so a refusal is not an error. */
+  readonly owner?: Owner | undefined;
+}
+
+export interface DurableFileOptions extends DurableOptions {
+  /** Looked at between chunks; when it fires, nothing is left behind. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a finished write left on disk. */
+export interface WrittenFile {
+  readonly sizeBytes: number;
+  readonly modifiedAt: Date;
+}
+
+export const TEMPORARY_SUFFIX = '.tmp';
+
+/** Temporary files that this process is writing: two writers of one path must not share theirs. */
+const temporaryInUse = new Set<string>();
+
+/**
+ * Replaces `path` with `data`, whole or not at all; on failure the old file is untouched and no temporary file stays.
+ * The folder must exist. Two calls for one path at once are safe within this process (the later rename wins), not
+ * between processes.
+ * @param data - bytes, text, or a stream whose chunks may be reused by their producer after they were taken.
+ * @throws the system's own errors, and what `data` throws; LitestreamError 'aborted'.
+ */
+export async function writeFileDurably(
+  path: string,
+  data: Uint8Array | string | AsyncIterable<Uint8Array>,
+  options: DurableFileOptions = {},
+): Promise<WrittenFile> {
+  throwIfAborted(options.signal);
+  const temporary = claimTemporary(path);
+  try {
+    const written = await writeTemporary(temporary, data, options);
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+    return written;
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    temporaryInUse.delete(temporary);
+  }
+}
+
+/** `path.tmp`, the name that v0.3.13 uses too and so overwrites after a crash; another one while that is being written. */
+function claimTemporary(path: string): string {
+  let temporary = `${path}${TEMPORARY_SUFFIX}`;
+  for (let number = 1; temporaryInUse.has(temporary); number++) {
+    temporary = `${path}.${number}${TEMPORARY_SUFFIX}`;
+  }
+  temporaryInUse.add(temporary);
+  return temporary;
+}
+
+async function writeTemporary(
+  path: string,
+  data: Uint8Array | string | AsyncIterable<Uint8Array>,
+  options: DurableFileOptions,
+): Promise<WrittenFile> {
+  const mode = options.mode ?? 0o600;
+  const handle = await open(path, 'w', mode);
+  try {
+    // The umask, or a left-over file of the same name, may have given it another mode.
+    await handle.chmod(mode);
+    if (options.owner !== undefined) await giveTo(handle, options.owner);
+    if (typeof data === 'string') await writeAll(handle, Buffer.from(data));
+    else if (data instanceof Uint8Array) await writeAll(handle, data);
+    else {
+      for await (const chunk of data) {
+        throwIfAborted(options.signal);
+        await writeAll(handle, chunk);
+      }
+    }
+    throwIfAborted(options.signal);
+    await handle.sync();
+    const stats = await handle.stat();
+    return { sizeBytes: stats.size, modifiedAt: stats.mtime };
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeAll(handle: FileHandle, data: Uint8Array): Promise<void> {
+  for (let offset = 0; offset < data.length;) {
+    const { bytesWritten } = await handle.write(data, offset);
+    offset += bytesWritten;
+  }
+}
+
+/** Changes the owner where that is allowed and needed. */
+async function giveTo(handle: FileHandle, owner: Owner): Promise<void> {
+  const { uid, gid } = await handle.stat();
+  if (uid === owner.uid && gid === owner.gid) return;
+  try {
+    await handle.chown(owner.uid, owner.gid);
+  } catch (error) {
+    if (systemCode(error) !== 'EPERM') throw error;
+  }
+}
+
+/** Makes the folder and its missing parents, each of them durable. One that exists is left as it is. */
+export async function makeDirectoryDurably(path: string, options: DurableOptions = {}): Promise<void> {
+  const mode = options.mode ?? 0o700;
+  const first = await mkdir(path, { recursive: true, mode });
+  if (first === undefined) return;
+  for (let made = path; ; made = dirname(made)) {
+    await settleDirectory(made, mode, options.owner);
+    await syncDirectory(dirname(made));
+    if (made === first || made === dirname(made)) return;
+  }
+}
+
+async function settleDirectory(path: string, mode: number, owner: Owner | undefined): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.chmod(mode);
+    if (owner !== undefined) await giveTo(handle, owner);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the names in a folder durable. File systems that cannot (some network ones answer EINVAL) keep their own promise. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    if (!['EINVAL', 'ENOTSUP', 'ENOSYS'].includes(systemCode(error) ?? '')) throw error;
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * Translates what the SDK throws into our errors: one message each that names bucket and endpoint and says what to
+ * check. No secret and no signed header gets through: the SDK's error object is not kept, only its redacted text.
+ */
+
+import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
+import type { ErrorCode } from '../../base/errors.ts';
+
+/** What messages say of a store. */
+export interface S3Target {
+  readonly bucket: string;
+  /** The endpoint without credentials, or `Amazon S3`. */
+  readonly endpoint: string;
+  /** Texts that must never be shown. */
+  readonly secrets: readonly string[];
+}
+
+/** The parts of an SDK error that we read. */
+interface Failure {
+  /** S3's error code (`NoSuchKey`) or the error's name. */
+  readonly code: string;
+  readonly status: number | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+  /** The region that the server says to use. */
+  readonly region: string | undefined;
+}
+
+const CREDENTIALS = new Set([
+  'InvalidAccessKeyId',
+  'SignatureDoesNotMatch',
+  'ExpiredToken',
+  'InvalidToken',
+  'TokenRefreshRequired',
+  'InvalidSecurity',
+]);
+const WRONG_REGION = new Set([
+  'PermanentRedirect',
+  'TemporaryRedirect',
+  'AuthorizationHeaderMalformed',
+  'IllegalLocationConstraintException',
+]);
+const PASSING = new Set([
+  'RequestTimeout',
+  'SlowDown',
+  'OperationAborted',
+  'TimeoutError',
+  'ThrottlingException',
+]);
+/** Node's codes of a connection that failed or broke; certificate and protocol faults are told apart below. */
+const NETWORK = /^(E(CONN|HOST|NET|PIPE|TIMEDOUT|AI_|ADDR)|ENOTFOUND|ERR_STREAM_PREMATURE_CLOSE|ERR_SOCKET)/;
+const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_TLS/;
+const NOT_HTTP = /^(HPE_|EPROTO|ERR_SSL)/;
+
+/**
+ * @param what - the operation and its object, for example `put generations/…`.
+ * @param signal - the caller's: when it has fired, the failure is its doing.
+ */
+export function s3Error(
+  error: unknown,
+  what: string,
+  target: S3Target,
+  signal?: AbortSignal,
+): LitestreamError {
+  if (signal?.aborted === true) return new LitestreamError('aborted', `${what}: the operation was aborted`);
+  if (error instanceof LitestreamError) return error;
+  const failure = readFailure(error, target);
+  const { code, advice } = explain(failure, target);
+  const cause = new Error(`${failure.code}: ${failure.text}`);
+  const message = `${what}: ${advice}`;
+  if (code !== 'unavailable') return new LitestreamError(code, message, { cause });
+  const retryAfterMs = readRetryAfter(failure.headers['retry-after']);
+  return new LitestreamError(code, message, retryAfterMs === undefined ? { cause } : { cause, retryAfterMs });
+}
+
+interface Explanation {
+  readonly code: ErrorCode;
+  readonly advice: string;
+}
+
+function explain(failure: Failure, target: S3Target): Explanation {
+  const { code, status } = failure;
+  const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;
+  const detail = describe(failure);
+  switch (code) {
+    case 'NoSuchBucket':
+      return { code: 'not-found', advice: `no ${bucket}: create it, or check bucket, region and endpoint` };
+    case 'NoSuchKey':
+      return { code: 'not-found', advice: `no such object in ${bucket}` };
+    case 'InvalidBucketName':
+      return { code: 'config', advice: `${bucket} is not a valid bucket name: check bucket (${detail})` };
+    case 'RequestTimeTooSkewed':
+      return { code: 'permission', advice: `${bucket} refused the request's time: set this machine's clock` };
+    case 'CredentialsProviderError':
+      return {
+        code: 'permission',
+        advice: `no credentials for ${bucket}: set access-key-id and secret-access-key, or the AWS variables, profile or role (${detail})`,
+      };
+  }
+  if (PASSING.has(code))
+    return { code: 'unavailable', advice: `${bucket} did not answer in time or is overloaded (${detail})` };
+  if (WRONG_REGION.has(code) || status === 301 || status === 307) {
+    const right =
+      failure.region === undefined ? 'set the region of the bucket' : `set region: ${failure.region}`;
+    return { code: 'config', advice: `wrong region or endpoint for ${bucket}: ${right} (${detail})` };
+  }
+  if (CREDENTIALS.has(code)) {
+    return {
+      code: 'permission',
+      advice: `${bucket} refused the credentials: check access-key-id and secret-access-key (${detail})`,
+    };
+  }
+  if (status !== undefined) return explainStatus(failure, status, bucket);
+  return explainConnection(failure, target, bucket);
+}
+
+function explainStatus(failure: Failure, status: number, bucket: string): Explanation {
+  const detail = describe(failure);
+  if (status === 401 || status === 403) {
+    return {
+      code: 'permission',
+      advice: `access to ${bucket} denied: check the credentials and what they may do (${detail})`,
+    };
+  }
+  if (status === 501) return { code: 'unsupported', advice: `${bucket} cannot do this (${detail})` };
+  if (status === 408 || status === 429 || status >= 500) {
+    return { code: 'unavailable', advice: `${bucket} is unavailable (${detail})` };
+  }
+  if (status === 404 || status === 405 || status < 400) {
+    return { code: 'io', advice: `${bucket} gave an answer that is not S3's: check endpoint (${detail})` };
+  }
+  return { code: 'io', advice: `${bucket} refused the request (${detail})` };
+}
+
+function explainConnection(failure: Failure, target: S3Target, bucket: string): Explanation {
+  const detail = describe(failure);
+  if (NOT_HTTP.test(failure.code)) {
+    return {
+      code: 'config',
+      advice: `${bucket} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
+    };
+  }
+  if (CERTIFICATE.test(failure.code)) {
+    return {
+      code: 'config',
+      advice: `the certificate of ${target.endpoint} for bucket "${target.bucket}" is not trusted: check endpoint, or set skip-verify (${detail})`,
+    };
+  }
+  if (NETWORK.test(failure.code)) {
+    return {
+      code: 'unavailable',
+      advice: `cannot reach ${bucket}: check endpoint, region and the network (${detail})`,
+    };
+  }
+  return { code: 'io', advice: `request to ${bucket} failed (${detail})` };
+}
+
+function describe({ status, code, text }: Failure): string {
+  const parts = [status, text.startsWith(code) ? undefined : code, text];
+  return parts.filter((part) => part !== undefined && part !== '').join(' ');
+}
+
+/** Reads an unknown value's property without trusting its shape. */
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}
+
+function readFailure(error: unknown, target: S3Target): Failure {
+  const response = property(error, '$response');
+  const headers = readHeaders(property(response, 'headers'));
+  const status = property(property(error, '$metadata'), 'httpStatusCode') ?? property(response, 'statusCode');
+  const name = property(error, 'Code') ?? systemCode(firstCause(error)) ?? property(error, 'name');
+  const region = headers['x-amz-bucket-region'] ?? property(error, 'Region');
+  return {
+    code: typeof name === 'string' ? name : 'Error',
+    status: typeof status === 'number' && status > 0 ? status : undefined,
+    headers,
+    text: redact(messageOf(firstCause(error)), target),
+    region: typeof region === 'string' ? region : undefined,
+  };
+}
+
+/** A connection that tried several addresses fails with an AggregateError: its first error tells more. */
+function firstCause(error: unknown): unknown {
+  const errors = property(error, 'errors');
+  return Array.isArray(errors) && errors.length > 0 ? errors[0] : error;
+}
+
+function readHeaders(value: unknown): Record<string, string> {
+  const headers: Record<string, string> = {};
+  if (typeof value !== 'object' || value === null) return headers;
+  for (const [name, text] of Object.entries(value)) {
+    if (typeof text === 'string') headers[name.toLowerCase()] = text;
+  }
+  return headers;
+}
+
+/** One line, of a bounded length, without anything secret. */
+function redact(text: string, target: S3Target): string {
+  let shown = text.replaceAll(/\s+/g, ' ').trim();
+  for (const secret of target.secrets) {
+    if (secret !== '') shown = shown.replaceAll(secret, '[redacted]');
+  }
+  return shown.length > 200 ? `${shown.slice(0, 200)}…` : shown;
+}
+
+/** Retry-After as seconds or as a date; undefined when absent or senseless. */
+function readRetryAfter(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d+$/.test(value.trim())) return Number(value) * 1000;
+  const at = Date.parse(value);
+  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
+}
+
+/** Whether a failed request names the region that the bucket is in. */
+export function regionInError(error: unknown): string | undefined {
+  return readFailure(error, { bucket: '', endpoint: '', secrets: [] }).region;
+}

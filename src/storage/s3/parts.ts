@@ -1,0 +1,106 @@
+/** Cuts the body of an upload into parts that S3 takes: none smaller than 5 MiB but the last, at most 10,000. */
+
+export const MIN_PART_SIZE = 5 * 1024 * 1024;
+export const MAX_PARTS = 10_000;
+
+/**
+ * Parts of one size before they begin to grow. Some stores want all parts but the last to be equal, so growth is only
+ * for bodies that exceed their hint, or 39 GiB without one.
+ */
+const EQUAL_PARTS = 8_000;
+/** Beyond that, the size doubles this often: enough for S3's largest object within the parts that are left. */
+const DOUBLE_EVERY = 200;
+
+const MIB = 1024 * 1024;
+
+/** The size of the first parts for a body of about `sizeHintBytes`. */
+export function basePartSize(sizeHintBytes: number | undefined): number {
+  const wanted = Math.ceil((sizeHintBytes ?? 0) / EQUAL_PARTS / MIB) * MIB;
+  return Math.max(MIN_PART_SIZE, wanted);
+}
+
+/** The size of part `number` (from 1), given the first one's. */
+export function partSize(number: number, baseSize: number): number {
+  if (number <= EQUAL_PARTS) return baseSize;
+  return baseSize * 2 ** Math.ceil((number - EQUAL_PARTS) / DOUBLE_EVERY);
+}
+
+export interface Part {
+  /** From 1. */
+  readonly number: number;
+  readonly data: Uint8Array;
+  readonly last: boolean;
+}
+
+/**
+ * The parts of a body, at least one. Streams are copied, so that their producer may reuse its chunks; bytes are not.
+ * A part is yielded when it is known whether it is the last.
+ */
+export async function* partsOf(
+  body: Uint8Array | AsyncIterable<Uint8Array>,
+  baseSize: number,
+): AsyncGenerator<Part, void, undefined> {
+  if (body instanceof Uint8Array) yield* slices(body, baseSize);
+  else yield* gathered(body, baseSize);
+}
+
+function* slices(body: Uint8Array, baseSize: number): Generator<Part, void, undefined> {
+  let offset = 0;
+  for (let number = 1; ; number++) {
+    const data = body.subarray(offset, offset + partSize(number, baseSize));
+    offset += data.length;
+    const last = offset === body.length;
+    yield { number, data, last };
+    if (last) return;
+  }
+}
+
+async function* gathered(
+  body: AsyncIterable<Uint8Array>,
+  baseSize: number,
+): AsyncGenerator<Part, void, undefined> {
+  let number = 1;
+  let size = partSize(number, baseSize);
+  let part = new GrowingBuffer(size);
+  for await (const chunk of body) {
+    let rest = chunk;
+    while (rest.length > 0) {
+      if (part.length === size) {
+        yield { number, data: part.bytes(), last: false };
+        size = partSize(++number, baseSize);
+        part = new GrowingBuffer(size);
+      }
+      const taken = rest.subarray(0, size - part.length);
+      part.append(taken);
+      rest = rest.subarray(taken.length);
+    }
+  }
+  yield { number, data: part.bytes(), last: true };
+}
+
+/** A buffer that begins small, since most objects are, and doubles up to its limit. */
+class GrowingBuffer {
+  readonly #limit: number;
+  #buffer: Buffer;
+  length = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+    this.#buffer = Buffer.allocUnsafe(Math.min(limit, 64 * 1024));
+  }
+
+  append(data: Uint8Array): void {
+    const needed = this.length + data.length;
+    if (needed > this.#buffer.length) {
+      const grown = Buffer.allocUnsafe(Math.min(this.#limit, Math.max(needed, this.#buffer.length * 2)));
+      this.#buffer.copy(grown, 0, 0, this.length);
+      this.#buffer = grown;
+    }
+    this.#buffer.set(data, this.length);
+    this.length = needed;
+  }
+
+  bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.length);
+  }
+}

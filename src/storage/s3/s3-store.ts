@@ -1,0 +1,251 @@
+/** Objects in an S3 bucket, under a key prefix. It must not know what the objects are. */
+
+import {
+  DeleteObjectsCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3';
+import type { GetObjectCommandOutput, ListObjectsV2CommandOutput, _Error } from '@aws-sdk/client-s3';
+import { throwIfAborted } from '../../base/concurrency.ts';
+import { LitestreamError, assert } from '../../base/errors.ts';
+import { abortable } from '../body.ts';
+import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import type {
+  CallOptions,
+  GetOptions,
+  ObjectBody,
+  ObjectInfo,
+  ObjectStore,
+  PutOptions,
+  StoreCapabilities,
+} from '../object-store.ts';
+import { retrying } from '../retry.ts';
+import type { S3StoreConfig } from '../store-config.ts';
+import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
+import type { S3Timeouts } from './client.ts';
+import { s3Error } from './errors.ts';
+import { BODY_ATTEMPTS, uploadParts } from './multipart.ts';
+import { basePartSize, partsOf } from './parts.ts';
+import type { Part } from './parts.ts';
+import { S3Session } from './session.ts';
+
+/** Keys in one batch delete, at most. */
+const DELETE_BATCH = 1000;
+
+/** Opens a bucket as an object store. Sends nothing before the first call. */
+export function openS3Store(config: S3StoreConfig, timeouts: S3Timeouts = DEFAULT_TIMEOUTS): ObjectStore {
+  return new S3Store(config, timeouts);
+}
+
+class S3Store implements ObjectStore {
+  readonly type = 's3';
+  readonly location: string;
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 4 };
+  readonly #session: S3Session;
+
+  constructor(config: S3StoreConfig, timeouts: S3Timeouts) {
+    const target = targetOf(config);
+    this.#session = new S3Session(newClient(config, timeouts), target, config.path);
+    const url = `s3://${config.bucket}${config.path === '' ? '' : `/${config.path}`}`;
+    this.location = config.endpoint === undefined ? url : `${url} (endpoint ${target.endpoint})`;
+  }
+
+  async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
+    checkPrefix(prefix);
+    for await (const page of this.#pages(prefix, undefined, options.signal)) {
+      for (const { Key, Size, LastModified } of page.Contents ?? []) {
+        throwIfAborted(options.signal);
+        const key = this.#session.keyOf(Key ?? '');
+        // Folder markers and names that we could not ask for are not ours.
+        if (!isKey(key)) continue;
+        yield { key, sizeBytes: Size ?? 0, modifiedAt: LastModified ?? new Date(0) };
+      }
+    }
+  }
+
+  async *listPrefixes(prefix: string, options: CallOptions = {}): AsyncGenerator<string, void, undefined> {
+    checkFolderPrefix(prefix);
+    for await (const page of this.#pages(prefix, '/', options.signal)) {
+      for (const { Prefix } of page.CommonPrefixes ?? []) {
+        throwIfAborted(options.signal);
+        const name = this.#session.keyOf(Prefix ?? '').slice(prefix.length, -1);
+        if (isKey(name)) yield name;
+      }
+    }
+  }
+
+  async *#pages(
+    prefix: string,
+    delimiter: string | undefined,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
+    const { Bucket, Key } = this.#session.object(prefix);
+    let token: string | undefined;
+    do {
+      const command = new ListObjectsV2Command({
+        Bucket,
+        Prefix: Key,
+        Delimiter: delimiter,
+        ContinuationToken: token,
+      });
+      const { output } = await this.#session.send(command, `list ${this.location}`, signal);
+      yield output;
+      if (output.IsTruncated !== true) return;
+      token = output.NextContinuationToken;
+      // To go on without one would give a part of the list as if it were all of it.
+      if (token === undefined) {
+        throw new LitestreamError(
+          'io',
+          `list ${this.location}: the store cut the list without a way to go on`,
+        );
+      }
+    } while (token !== undefined);
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
+    checkKey(key);
+    const { range, signal } = options;
+    const what = `get ${key}`;
+    const command = new GetObjectCommand({ ...this.#session.object(key), ...rangeHeader(key, range) });
+    let output: GetObjectCommandOutput;
+    try {
+      ({ output } = await this.#session.send(command, what, signal));
+    } catch (error) {
+      // A range behind the end is an error of S3's, not of ours.
+      if (range !== undefined && isOutOfRange(error)) return { sizeBytes: 0, stream: nothing() };
+      throw error;
+    }
+    const stream = output.Body as (AsyncIterable<Uint8Array> & { destroy(): void }) | undefined;
+    const sizeBytes = output.ContentLength;
+    if (stream === undefined || sizeBytes === undefined) {
+      throw new LitestreamError('io', `${what}: the answer has no body or no length: check endpoint`);
+    }
+    if (range !== undefined && output.ContentRange === undefined) {
+      stream.destroy();
+      throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
+    }
+    return { sizeBytes, stream: this.#read(stream, sizeBytes, what, signal) };
+  }
+
+  async *#read(
+    stream: AsyncIterable<Uint8Array>,
+    sizeBytes: number,
+    what: string,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    let received = 0;
+    try {
+      for await (const chunk of abortable(stream, signal)) {
+        received += chunk.length;
+        yield chunk;
+      }
+    } catch (error) {
+      throw s3Error(error, `${what} (at byte ${received} of ${sizeBytes})`, this.#session.target, signal);
+    }
+    if (received !== sizeBytes) {
+      throw new LitestreamError('unavailable', `${what}: cut short at byte ${received} of ${sizeBytes}`);
+    }
+  }
+
+  async put(
+    key: string,
+    body: Uint8Array | AsyncIterable<Uint8Array>,
+    options: PutOptions = {},
+  ): Promise<ObjectInfo> {
+    checkKey(key);
+    const { signal } = options;
+    throwIfAborted(signal);
+    const inMemory = body instanceof Uint8Array;
+    const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes);
+    const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize);
+    const first = await parts.next();
+    assert(first.done !== true, 'a body has at least one part');
+    if (!first.value.last) {
+      const { concurrency } = this.capabilities;
+      const uploaded = await uploadParts(this.#session, key, preceded(first.value, parts), {
+        concurrency,
+        signal,
+      });
+      return { key, ...uploaded };
+    }
+    const { data } = first.value;
+    // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
+    const attempts = inMemory ? 1 : BODY_ATTEMPTS;
+    const modifiedAt = await retrying(() => this.#putWhole(key, data, signal), { attempts, signal });
+    return { key, sizeBytes: data.length, modifiedAt };
+  }
+
+  async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
+    const command = new PutObjectCommand({
+      ...this.#session.object(key),
+      Body: data,
+      ContentLength: data.length,
+    });
+    return (await this.#session.send(command, `put ${key}`, signal)).date;
+  }
+
+  async delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
+    for (const key of keys) checkKey(key);
+    throwIfAborted(options.signal);
+    for (let start = 0; start < keys.length; start += DELETE_BATCH) {
+      const batch = keys.slice(start, start + DELETE_BATCH);
+      await this.#deleteBatch(batch, options.signal);
+    }
+  }
+
+  async #deleteBatch(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    const what = keys.length === 1 ? `delete ${keys[0] ?? ''}` : `delete ${keys.length} objects`;
+    const command = new DeleteObjectsCommand({
+      Bucket: this.#session.target.bucket,
+      Delete: { Objects: keys.map((key) => ({ Key: this.#session.object(key).Key })), Quiet: true },
+    });
+    const { output } = await this.#session.send(command, what, signal);
+    const errors = (output.Errors ?? []).filter(({ Code }) => Code !== 'NoSuchKey');
+    const [first] = errors;
+    if (first !== undefined) throw this.#deleteError(first, errors.length);
+  }
+
+  /** The error of a batch of which some keys were not deleted. */
+  #deleteError(first: _Error, count: number): LitestreamError {
+    const key = this.#session.keyOf(first.Key ?? '');
+    const what = count === 1 ? `delete ${key}` : `delete ${key} and ${count - 1} more`;
+    const failure = new Error(first.Message ?? '');
+    const status = first.Code === 'AccessDenied' ? 403 : first.Code === 'InternalError' ? 500 : 400;
+    Object.assign(failure, { Code: first.Code, $metadata: { httpStatusCode: status } });
+    return s3Error(failure, what, this.#session.target);
+  }
+
+  close(): Promise<void> {
+    this.#session.close();
+    return Promise.resolve();
+  }
+}
+
+function rangeHeader(key: string, range: GetOptions['range']): { Range?: string } {
+  if (range === undefined) return {};
+  const { start, end } = range;
+  assert(
+    start >= 0 && (end === undefined || start < end),
+    `byte range ${start}-${end ?? ''} of ${key} is empty`,
+  );
+  return { Range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
+}
+
+function isOutOfRange(error: unknown): boolean {
+  return (
+    error instanceof LitestreamError &&
+    error.cause instanceof Error &&
+    error.cause.message.startsWith('InvalidRange')
+  );
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- an AsyncIterable is what bodies are
+async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* [];
+}
+
+async function* preceded(first: Part, rest: AsyncIterable<Part>): AsyncGenerator<Part, void, undefined> {
+  yield first;
+  yield* rest;
+}
