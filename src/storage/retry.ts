@@ -1,7 +1,8 @@
 /** When a failed call on a store is tried again, and how long after. Shared by the retrying decorator and the drivers. */
 
 import { backoffDelayMs, sleep } from '../base/concurrency.ts';
-import { LitestreamError, hasCode } from '../base/errors.ts';
+import { hasCode } from '../base/errors.ts';
+import type { LitestreamError } from '../base/errors.ts';
 
 export interface RetryOptions {
   /** Calls in all, the first included; at least 1. */

@@ -1,6 +1,7 @@
 /**
  * Translates what the SDK throws into our errors: one message each that names bucket and endpoint and says what to
- * check. No secret and no signed header gets through: the SDK's error object is not kept, only its redacted text.
+ * check. No secret and no signed header gets through: the SDK's error object is not kept, only its code (as the
+ * cause's name) and its redacted text.
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
@@ -66,7 +67,8 @@ export function s3Error(
   if (error instanceof LitestreamError) return error;
   const failure = readFailure(error, target);
   const { code, advice } = explain(failure, target);
-  const cause = new Error(`${failure.code}: ${failure.text}`);
+  const cause = new Error(failure.text);
+  cause.name = failure.code;
   const message = `${what}: ${advice}`;
   if (code !== 'unavailable') return new LitestreamError(code, message, { cause });
   const retryAfterMs = readRetryAfter(failure.headers['retry-after']);

@@ -82,7 +82,7 @@ class S3Store implements ObjectStore {
   ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
     const { Bucket, Key } = this.#session.object(prefix);
     let token: string | undefined;
-    do {
+    for (;;) {
       const command = new ListObjectsV2Command({
         Bucket,
         Prefix: Key,
@@ -100,7 +100,7 @@ class S3Store implements ObjectStore {
           `list ${this.location}: the store cut the list without a way to go on`,
         );
       }
-    } while (token !== undefined);
+    }
   }
 
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
@@ -159,21 +159,21 @@ class S3Store implements ObjectStore {
     const inMemory = body instanceof Uint8Array;
     const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes);
     const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize);
-    const first = await parts.next();
-    assert(first.done !== true, 'a body has at least one part');
-    if (!first.value.last) {
-      const { concurrency } = this.capabilities;
-      const uploaded = await uploadParts(this.#session, key, preceded(first.value, parts), {
-        concurrency,
-        signal,
-      });
-      return { key, ...uploaded };
+    try {
+      const first = await parts.next();
+      assert(first.done !== true, 'a body has at least one part');
+      if (!first.value.last) {
+        const upload = { concurrency: this.capabilities.concurrency, signal };
+        return { key, ...(await uploadParts(this.#session, key, preceded(first.value, parts), upload)) };
+      }
+      const { data } = first.value;
+      // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
+      const attempts = inMemory ? 1 : BODY_ATTEMPTS;
+      const modifiedAt = await retrying(() => this.#putWhole(key, data, signal), { attempts, signal });
+      return { key, sizeBytes: data.length, modifiedAt };
+    } finally {
+      await parts.return();
     }
-    const { data } = first.value;
-    // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
-    const attempts = inMemory ? 1 : BODY_ATTEMPTS;
-    const modifiedAt = await retrying(() => this.#putWhole(key, data, signal), { attempts, signal });
-    return { key, sizeBytes: data.length, modifiedAt };
   }
 
   async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
@@ -234,9 +234,7 @@ function rangeHeader(key: string, range: GetOptions['range']): { Range?: string 
 
 function isOutOfRange(error: unknown): boolean {
   return (
-    error instanceof LitestreamError &&
-    error.cause instanceof Error &&
-    error.cause.message.startsWith('InvalidRange')
+    error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === 'InvalidRange'
   );
 }
 
