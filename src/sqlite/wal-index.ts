@@ -17,6 +17,7 @@ export const READ_MARK_NOT_USED = 0xffffffff;
 const HOST_IS_LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 export interface WalIndexHeader {
+  /** 0 while the WAL is empty. */
   readonly pageSizeBytes: number;
   /** Number of the last committed frame; 0: none. */
   readonly mxFrame: number;
@@ -49,7 +50,8 @@ export function parseWalIndexHeader(data: Uint8Array): WalIndexHeader | undefine
   // 65536 does not fit in the two bytes and is stored as 1.
   const storedPageSize = view.getUint16(14, HOST_IS_LITTLE_ENDIAN);
   const pageSizeBytes = storedPageSize === 1 ? 65536 : storedPageSize;
-  if (!isPageSize(pageSizeBytes)) return undefined;
+  // An empty WAL has no page size yet.
+  if (word(16) > 0 && !isPageSize(pageSizeBytes)) return undefined;
   return {
     pageSizeBytes,
     mxFrame: word(16),
