@@ -1,0 +1,91 @@
+/**
+ * What a command has of the world: its folder, environment, standard streams, and the log channel, which is
+ * standard error until a config file was read and what the config says from then on.
+ */
+
+import { systemCode } from '../base/errors.ts';
+import { createLogger } from '../base/logger.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Config } from '../config/index.ts';
+
+/** What a shell reports for a process that died of SIGPIPE, as v0.3.13 does when its reader has gone. */
+const BROKEN_PIPE_EXIT_CODE = 141;
+
+type StreamName = 'stdout' | 'stderr';
+
+export class CommandContext {
+  readonly cwd: string = process.cwd();
+  readonly env: NodeJS.ProcessEnv = process.env;
+  /**
+   * What goes to standard output besides the log: with 'log' nothing does, and the command goes on when its reader
+   * has gone; with 'table' and 'json' the config's warnings go to standard error, and with 'json' all of the log.
+   */
+  output: 'log' | 'table' | 'json' = 'table';
+  #logStream: StreamName = 'stderr';
+  #logger: Logger = createLogger({
+    format: 'default',
+    level: 'INFO',
+    write: (line) => this.#write('stderr', line),
+  });
+  readonly #watched = new Set<StreamName>();
+
+  /** The log channel as it is now: ask again after applyConfig. */
+  get logger(): Logger {
+    return this.#logger;
+  }
+
+  /** Where log lines go now. */
+  get logStream(): StreamName {
+    return this.#logStream;
+  }
+
+  /** Takes over what a config file says: its log channel, then its warnings, each logged with its place. */
+  applyConfig({ logging, warnings }: Config): void {
+    const stream = logging.stderr || this.output === 'json' ? 'stderr' : 'stdout';
+    const open = (name: StreamName): Logger =>
+      createLogger({
+        format: logging.type,
+        level: logging.level,
+        write: (line) => this.#write(name, line),
+      });
+    this.#logStream = stream;
+    this.#logger = open(stream);
+    const logger = this.output === 'log' ? this.#logger : open('stderr');
+    for (const { message, path, line, column } of warnings) {
+      logger.warn(message, { at: `${path}:${line}:${column}` });
+    }
+  }
+
+  /** Writes to standard output, as it is. */
+  print(text: string): void {
+    this.#write('stdout', text);
+  }
+
+  /** Writes to standard error, as it is. */
+  printError(text: string): void {
+    this.#write('stderr', text);
+  }
+
+  /** Ends the process when everything written has left it. Never a natural end: see docs/architecture.md. */
+  async exit(code: number): Promise<never> {
+    for (const name of this.#watched) {
+      const stream = process[name];
+      if (stream.writableLength > 0) await new Promise<void>((resolve) => stream.write('', () => resolve()));
+    }
+    process.exit(code);
+  }
+
+  #write(name: StreamName, text: string): void {
+    const stream = process[name];
+    if (!this.#watched.has(name)) {
+      this.#watched.add(name);
+      stream.on('error', (error) => this.#onLostReader(error));
+    }
+    if (!stream.destroyed) stream.write(text);
+  }
+
+  #onLostReader(error: Error): void {
+    if (this.output === 'log') return;
+    process.exit(systemCode(error) === 'EPIPE' ? BROKEN_PIPE_EXIT_CODE : 1);
+  }
+}

@@ -1,0 +1,49 @@
+/** Help texts: one style for all commands, made from their declarations. */
+
+import type { CommandDefinition } from './command.ts';
+import type { FlagTable } from './flags.ts';
+
+/** Every command with its line in the overview. Kept here so that the overview need not load the commands. */
+export const COMMAND_SUMMARIES = {
+  databases: 'list the databases of the config file and their replicas',
+  generations: 'list the generations in the replicas of a database',
+  replicate: 'replicate databases continuously',
+  restore: 'restore a database from a replica',
+  snapshots: 'list the snapshots in the replicas of a database',
+  version: 'print the version',
+  wal: 'list the WAL segments in the replicas of a database',
+} as const;
+
+export type CommandName = keyof typeof COMMAND_SUMMARIES;
+
+/** What `litestream help` prints. */
+export function overview(): string {
+  const commands = Object.entries(COMMAND_SUMMARIES).map(
+    ([name, summary]) => `  ${name.padEnd(12)} ${summary}\n`,
+  );
+  return (
+    'Streams changes of SQLite databases to files or object storage, and restores them.\n\n' +
+    'Usage:\n\n  litestream COMMAND [flags] [arguments]\n\n' +
+    `Commands:\n\n${commands.join('')}\n` +
+    'Run `litestream COMMAND -h` for the flags of a command.\n'
+  );
+}
+
+/** What `litestream COMMAND -h` prints. */
+export function commandHelp(definition: CommandDefinition<FlagTable>): string {
+  const flags = Object.entries(definition.flags).map(([name, { placeholder, help }]) => {
+    const head = placeholder === undefined ? `-${name}` : `-${name} ${placeholder}`;
+    return `  ${head}\n        ${help.replaceAll('\n', '\n        ')}\n`;
+  });
+  const examples = (definition.examples ?? []).map(({ what, line }) => `  # ${what}\n  ${line}\n`);
+  return (
+    `${definition.description}\n\n${usage(definition)}` +
+    (flags.length > 0 ? `\nFlags:\n\n${flags.join('')}` : '') +
+    (examples.length > 0 ? `\nExamples:\n\n${examples.join('\n')}` : '')
+  );
+}
+
+/** The forms of a command. */
+export function usage({ name, forms }: CommandDefinition<FlagTable>): string {
+  return `Usage:\n\n${forms.map((form) => `  litestream ${`${name} ${form}`.trim()}\n`).join('')}`;
+}

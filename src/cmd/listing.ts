@@ -1,0 +1,157 @@
+/** What the listing commands share: asking every replica, and printing rows as a table or as JSON. */
+
+import { Semaphore } from '../base/concurrency.ts';
+import { LitestreamError, messageOf } from '../base/errors.ts';
+import { quoteGo } from '../base/logger.ts';
+import type { Logger } from '../base/logger.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { CONFIG_FLAGS, DATABASE_FLAG, JSON_FLAG, onePositional } from './command.ts';
+import type { CommandArguments } from './command.ts';
+import type { CommandContext } from './context.ts';
+import { formatTable } from './table.ts';
+import { resolveTarget } from './target.ts';
+import type { ReplicaTarget, Target } from './target.ts';
+
+const LISTING_ATTEMPTS = 4;
+
+/** A column: its header, which is also its key in JSON, and how a value prints in the table. */
+export interface Column<Row> {
+  readonly header: Extract<keyof Row, string>;
+  readonly format?: (row: Row) => string;
+}
+
+/** Prints rows as `-json` says. Values print in the table as they are unless their column says how. */
+export function printRows<Row extends object>(
+  context: CommandContext,
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+): void {
+  if (context.output === 'json') {
+    const objects = rows.map((row) => Object.fromEntries(columns.map(({ header }) => [header, row[header]])));
+    context.print(`${JSON.stringify(objects, null, 2)}\n`);
+    return;
+  }
+  const lines = rows.map((row) =>
+    columns.map(({ header, format }) => (format === undefined ? String(row[header]) : format(row))),
+  );
+  context.print(
+    formatTable(
+      columns.map(({ header }) => header),
+      lines,
+    ),
+  );
+}
+
+export const LISTING_FLAGS = {
+  ...CONFIG_FLAGS,
+  ...DATABASE_FLAG,
+  replica: {
+    kind: 'string',
+    placeholder: 'NAME',
+    help: 'Only this replica. Default: all of the database.',
+  },
+  ...JSON_FLAG,
+} as const;
+
+export const LISTING_FORMS = ['[flags] DB_PATH', '[flags] REPLICA_URL'] as const;
+
+/** Why one replica could not be listed: logged with `message`, the others are listed all the same. */
+export class ListingError extends Error {
+  constructor(message: string, cause: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** Runs a listing step; what it throws becomes a ListingError with `message`. */
+export async function listing<T>(message: string, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (error) {
+    throw new ListingError(message, error);
+  }
+}
+
+/** Applies `list` to every generation, several at a time; results in the order of `generations`. */
+export async function mapGenerations<T>(
+  store: ObjectStore,
+  generations: readonly string[],
+  list: (store: ObjectStore, generation: string) => Promise<T>,
+): Promise<T[]> {
+  const semaphore = new Semaphore(store.capabilities.concurrency);
+  return Promise.all(generations.map((generation) => semaphore.run(() => list(store, generation))));
+}
+
+/** The rows of one replica, in order. Rejects with ListingError. */
+export type ReplicaLister<Row> = (replica: string, store: ObjectStore) => Promise<readonly Row[]>;
+
+/**
+ * Runs one listing: finds the replicas, asks each for its rows, prints all of them.
+ * @returns exit code 1 when a replica could not be listed, which is logged
+ */
+export async function runListing<Row extends object>(
+  context: CommandContext,
+  { flags, positionals }: CommandArguments<typeof LISTING_FLAGS>,
+  options: {
+    readonly missingArgument: string;
+    readonly columns: readonly Column<Row>[];
+    /** Called once, before any replica is asked. Gives what lists one replica. */
+    readonly prepare: (target: Target) => Promise<ReplicaLister<Row>> | ReplicaLister<Row>;
+  },
+): Promise<number> {
+  if (flags.json === true) context.output = 'json';
+  const argument = onePositional(positionals, options.missingArgument);
+  const target = await resolveTarget(context, argument, flags);
+  const replicas = selectReplicas(target, flags.replica);
+  const list = await options.prepare(target);
+  const rows: Row[] = [];
+  let failed = false;
+  for (const replica of replicas) {
+    try {
+      rows.push(...(await withStore(replica, (store) => list(replica.name, store))));
+    } catch (error) {
+      if (!(error instanceof ListingError)) throw error;
+      failed = true;
+      logFailure(context.logger, error, replica, target);
+    }
+  }
+  printRows(context, options.columns, rows);
+  return failed ? 1 : 0;
+}
+
+/** The replica that `-replica` names, or all. The flag means nothing with a replica URL. */
+function selectReplicas(target: Target, name: string | undefined): readonly ReplicaTarget[] {
+  const { database, replicas } = target;
+  if (database === undefined || name === undefined || name === '') return replicas;
+  const selected = replicas.filter((replica) => replica.name === name);
+  if (selected.length === 0) throw replicaNotFound(name, database.path);
+  return selected;
+}
+
+export function replicaNotFound(name: string, databasePath: string): LitestreamError {
+  return new LitestreamError(
+    'not-found',
+    `replica ${quoteGo(name)} not found for database ${quoteGo(databasePath)}`,
+  );
+}
+
+/** Opens the replica's store for one use. A passing failure is retried, as someone is waiting: not for long. */
+async function withStore<T>(replica: ReplicaTarget, use: (store: ObjectStore) => Promise<T>): Promise<T> {
+  const [{ openStore }, { withRetry }] = await Promise.all([
+    import('../storage/registry.ts'),
+    import('../storage/retrying-store.ts'),
+  ]);
+  const store = withRetry(await openStore(replica.store), { attempts: LISTING_ATTEMPTS });
+  try {
+    return await use(store);
+  } finally {
+    await store.close();
+  }
+}
+
+function logFailure(logger: Logger, error: ListingError, replica: ReplicaTarget, target: Target): void {
+  logger.error(error.message, {
+    db: target.database?.path,
+    replica: replica.name,
+    error: messageOf(error.cause),
+  });
+}

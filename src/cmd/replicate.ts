@@ -1,0 +1,120 @@
+/** `litestream replicate`: runs until a signal comes or its `-exec` child ends. */
+
+import { LitestreamError } from '../base/errors.ts';
+import { LogDuration } from '../base/logger.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Config } from '../config/index.ts';
+import type { ReplicaOptions } from '../engine/options.ts';
+import type { MetricsServer } from '../web/metrics.ts';
+import { CONFIG_FLAGS, DATABASE_FLAG, defineCommand } from './command.ts';
+import type { Command, CommandArguments } from './command.ts';
+import type { CommandContext } from './context.ts';
+import { runReplication } from './replication-run.ts';
+import { splitShellWords } from './shell-words.ts';
+import { configOfArguments, readConfig, refuseConfigWithUrl } from './target.ts';
+import { packageVersion } from './version.ts';
+
+const FLAGS = {
+  ...CONFIG_FLAGS,
+  ...DATABASE_FLAG,
+  exec: {
+    kind: 'string',
+    placeholder: 'COMMAND',
+    help:
+      'Starts this command, without a shell, once replication runs; ends with it and with its\n' +
+      'exit code. Signals are passed on to it, and the last changes are stored after it has ended.',
+  },
+} as const;
+
+export const command: Command = defineCommand({
+  name: 'replicate',
+  description:
+    'Replicates databases until it is told to stop (SIGINT, SIGTERM): the databases of the config\n' +
+    'file, or one database to the replica URLs that follow it. Ends with exit code 0 when everything\n' +
+    'is stored, within shutdown-timeout; a second signal ends it at once.',
+  forms: ['[flags]', '[flags] DB_PATH REPLICA_URL [REPLICA_URL...]'],
+  flags: FLAGS,
+  examples: [
+    { what: 'What the config file says', line: 'litestream replicate -config /etc/litestream.yml' },
+    { what: 'One database to a bucket', line: 'litestream replicate /var/lib/app.db s3://backups/app.db' },
+    { what: 'Around an application', line: 'litestream replicate -exec "node server.js"' },
+  ],
+  async run(context, args) {
+    context.output = 'log';
+    const config = await configOf(context, args);
+    const { logger } = context;
+    const words = execWords(
+      args.flags.exec === undefined || args.flags.exec === '' ? config.exec : args.flags.exec,
+      logger,
+    );
+    const { parseBindAddress, startMetricsServer } = await import('../web/metrics.ts');
+    const address = config.addr === '' ? undefined : parseBindAddress(config.addr);
+    const { checkReplicable } = await import('../config/index.ts');
+    checkReplicable(config);
+    const { Replicator } = await import('../engine/replicator.ts');
+    const { openStore } = await import('../storage/registry.ts');
+    if (config.databases.length === 0) logger.error('no databases specified in configuration');
+    return runReplication({
+      replicator: new Replicator({ databases: config.databases, logger, openStore }),
+      shutdownTimeoutMs: config.shutdownTimeoutMs,
+      exec: words,
+      context,
+      onStarted: async (replicator): Promise<MetricsServer | undefined> => {
+        logReplicas(config, logger);
+        if (address === undefined) return undefined;
+        const { requestCounts } = await import('../storage/counting-store.ts');
+        return startMetricsServer({ address, logger, stats: () => replicator.stats(), requestCounts });
+      },
+    });
+  },
+});
+
+/** The config file, or what `DB_PATH REPLICA_URL...` stands for. Logs the first line, as early as v0.3.13 does. */
+async function configOf(
+  context: CommandContext,
+  { flags, positionals }: CommandArguments<typeof FLAGS>,
+): Promise<Config> {
+  const [path, ...urls] = positionals;
+  const logVersion = (): void => context.logger.info('litestream', { version: packageVersion() });
+  if (path === undefined) {
+    const config = await readConfig(context, flags);
+    logVersion();
+    return config;
+  }
+  if (urls.length === 0) {
+    throw new LitestreamError('usage', `must specify at least one replica URL for ${path}`);
+  }
+  refuseConfigWithUrl(flags);
+  logVersion();
+  return configOfArguments(context, path, urls);
+}
+
+/** The words of `-exec`, or undefined without one. */
+function execWords(line: string, logger: Logger): readonly string[] | undefined {
+  if (line === '') return undefined;
+  const { words, ignored } = splitShellWords(line);
+  if (words.length === 0) throw new LitestreamError('config', 'cannot parse exec command: it has no words');
+  if (ignored !== '') {
+    logger.warn('exec command runs without a shell, the rest of it is ignored: use sh -c "..."', { ignored });
+  }
+  return words;
+}
+
+function logReplicas(config: Config, logger: Logger): void {
+  for (const { replicas } of config.databases) {
+    for (const replica of replicas) logReplica(replica, logger);
+  }
+}
+
+function logReplica({ name, store, syncIntervalMs }: ReplicaOptions, logger: Logger): void {
+  const head = { name, type: store.type, 'sync-interval': new LogDuration(syncIntervalMs) };
+  switch (store.type) {
+    case 'file':
+      logger.info('replicating to', { ...head, path: store.path });
+      return;
+    case 's3': {
+      const { bucket, path, region = '', endpoint = '' } = store;
+      logger.info('replicating to', { ...head, bucket, path, region, endpoint });
+    }
+  }
+}

@@ -1,0 +1,90 @@
+/** From arguments to replicas: a replica URL, or a database of the config file. */
+
+import { resolve } from 'node:path';
+import { LitestreamError } from '../base/errors.ts';
+import type { Config } from '../config/index.ts';
+import { DATABASE_DEFAULTS, DEFAULT_SHUTDOWN_TIMEOUT_MS, REPLICA_DEFAULTS } from '../engine/options.ts';
+import type { DatabaseOptions } from '../engine/options.ts';
+import type { StoreConfig } from '../storage/store-config.ts';
+import type { CommandContext } from './context.ts';
+
+export interface ReplicaTarget {
+  readonly name: string;
+  readonly store: StoreConfig;
+}
+
+export interface Target {
+  /** undefined when the argument is a replica URL. */
+  readonly database: DatabaseOptions | undefined;
+  readonly replicas: readonly ReplicaTarget[];
+}
+
+export interface ConfigFlags {
+  readonly config?: string;
+  readonly 'no-expand-env'?: boolean;
+}
+
+/** Reads the config file that `flags` name and takes over its log channel. Rejects with 'config'. */
+export async function readConfig(context: CommandContext, flags: ConfigFlags): Promise<Config> {
+  const { exportCredentials, findConfigPath, loadConfig } = await import('../config/index.ts');
+  const { cwd, env } = context;
+  exportCredentials(env);
+  const path = findConfigPath(flags.config, env, cwd);
+  const config = await loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd });
+  context.applyConfig(config);
+  return config;
+}
+
+/** What `DB_PATH REPLICA_URL...` stands for: one database with everything else at its default. */
+export async function configOfArguments(
+  context: CommandContext,
+  argument: string,
+  urls: readonly string[],
+): Promise<Config> {
+  const { exportCredentials, parseReplicaUrl } = await import('../config/index.ts');
+  exportCredentials(context.env);
+  const path = resolve(context.cwd, argument);
+  const replicas = urls.map((url) => {
+    const store = parseReplicaUrl(url);
+    const owned = store.type === 'file' ? { ...store, ownerLike: path } : store;
+    return { ...REPLICA_DEFAULTS, name: store.type, store: owned };
+  });
+  return {
+    path: '',
+    addr: '',
+    exec: '',
+    logging: { level: 'INFO', type: 'text', stderr: true },
+    shutdownTimeoutMs: DEFAULT_SHUTDOWN_TIMEOUT_MS,
+    databases: [{ ...DATABASE_DEFAULTS, path, replicas }],
+    warnings: [],
+  };
+}
+
+/** What no command takes: a replica URL stands for itself. */
+export function refuseConfigWithUrl(flags: ConfigFlags): void {
+  if (flags.config !== undefined) {
+    throw new LitestreamError('usage', 'cannot specify a replica URL and the -config flag');
+  }
+}
+
+/**
+ * What `argument` stands for: a replica URL, or a database of the config file.
+ * Rejects with 'usage', 'config' or 'not-found'.
+ */
+export async function resolveTarget(
+  context: CommandContext,
+  argument: string,
+  flags: ConfigFlags,
+): Promise<Target> {
+  const { exportCredentials, findDatabase, isUrl, parseReplicaUrl } = await import('../config/index.ts');
+  if (isUrl(argument)) {
+    refuseConfigWithUrl(flags);
+    exportCredentials(context.env);
+    const store = parseReplicaUrl(argument);
+    return { database: undefined, replicas: [{ name: store.type, store }] };
+  }
+  const config = await readConfig(context, flags);
+  const { database, note } = findDatabase(config, argument, context);
+  if (note !== undefined) context.logger.info(note);
+  return { database, replicas: database.replicas };
+}

@@ -1,0 +1,198 @@
+/** `/metrics` over HTTP, and which names are there compared with v0.3.13's own. */
+
+import { promises as fs } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createLogger } from '../../src/base/logger.ts';
+import type { DatabaseStats } from '../../src/engine/stats.ts';
+import { parseBindAddress, startMetricsServer } from '../../src/web/metrics.ts';
+import type { MetricsServer } from '../../src/web/metrics.ts';
+import { startLitestream, until, withTempDir } from '../support/process.ts';
+import { withSqlite } from '../support/sqlite.ts';
+
+const STATS: DatabaseStats = {
+  path: '/data/a "b".db',
+  problem: undefined,
+  sizeBytes: 8192,
+  walSizeBytes: 4152,
+  totalWalBytes: 12360,
+  shadowWalIndex: 3,
+  shadowWalSizeBytes: 4152,
+  syncCount: 7,
+  syncErrorCount: 1,
+  syncSeconds: 0.25,
+  checkpoints: new Map([['PASSIVE', { count: 5, errorCount: 2, seconds: 0.5 }]]),
+  writerBlockedSeconds: 0.125,
+  replicas: [
+    {
+      name: 's3',
+      type: 's3',
+      generation: '0123456789abcdef',
+      walIndex: 3,
+      walOffset: 4152,
+      walBytes: 12345,
+      validationOkCount: 4,
+      validationErrorCount: 1,
+      lastError: undefined,
+    },
+  ],
+};
+
+/** Metrics of v0.3.13 about its own runtime and HTTP library. */
+const OTHERS = /^(go_|promhttp_|process_virtual_memory_max_bytes)/;
+
+const lines: string[] = [];
+const logger = createLogger({ format: 'text', level: 'INFO', write: (line) => lines.push(line) });
+let server: MetricsServer | undefined;
+
+async function start(addr = '127.0.0.1:0'): Promise<MetricsServer> {
+  lines.length = 0;
+  server = await startMetricsServer({
+    address: parseBindAddress(addr),
+    logger,
+    stats: () => [STATS],
+    requestCounts: () => [
+      { type: 's3', operation: 'PUT', count: 9, bytes: 900 },
+      { type: 'file', operation: 'PUT', count: 1, bytes: 1 },
+    ],
+  });
+  if (server === undefined) throw new Error(`no server: ${lines.join('')}`);
+  return server;
+}
+
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+});
+
+describe('the endpoint', () => {
+  test('every number with its labels', async () => {
+    const { url } = await start();
+    const response = await fetch(url);
+    expect(response.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/);
+    const text = await response.text();
+    const values = text.split('\n').filter((line) => line.startsWith('litestream_'));
+    const db = 'db="/data/a \\"b\\".db"';
+    expect(values).toEqual([
+      `litestream_db_size{${db}} 8192`,
+      `litestream_wal_size{${db}} 4152`,
+      `litestream_total_wal_bytes{${db}} 12360`,
+      `litestream_shadow_wal_index{${db}} 3`,
+      `litestream_shadow_wal_size{${db}} 4152`,
+      `litestream_sync_count{${db}} 7`,
+      `litestream_sync_error_count{${db}} 1`,
+      `litestream_sync_seconds{${db}} 0.25`,
+      `litestream_writer_blocked_seconds{${db}} 0.125`,
+      `litestream_checkpoint_count{${db},mode="PASSIVE"} 5`,
+      `litestream_checkpoint_error_count{${db},mode="PASSIVE"} 2`,
+      `litestream_checkpoint_seconds{${db},mode="PASSIVE"} 0.5`,
+      `litestream_replica_wal_bytes{${db},name="s3"} 12345`,
+      `litestream_replica_wal_index{${db},name="s3"} 3`,
+      `litestream_replica_wal_offset{${db},name="s3"} 4152`,
+      `litestream_replica_validation_total{${db},name="s3",status="error"} 1`,
+      `litestream_replica_validation_total{${db},name="s3",status="ok"} 4`,
+      'litestream_replica_operation_total{replica_type="s3",operation="PUT"} 9',
+      'litestream_replica_operation_bytes{replica_type="s3",operation="PUT"} 900',
+    ]);
+    // Counters are read, not added up.
+    expect(await (await fetch(url)).text()).toContain(`litestream_sync_count{${db}} 7\n`);
+  });
+
+  test('nothing else is served', async () => {
+    const { url } = await start();
+    expect((await fetch(new URL('/', url))).status).toBe(404);
+    expect((await fetch(new URL('/debug/pprof', url))).status).toBe(404);
+    const post = await fetch(url, { method: 'POST' });
+    expect([post.status, post.headers.get('allow')]).toEqual([405, 'GET, HEAD']);
+    expect((await fetch(`${url}?x=1`)).status).toBe(200);
+  });
+
+  test('says where it is', async () => {
+    const { url } = await start();
+    expect(lines).toEqual([
+      expect.stringMatching(/level=INFO msg="serving metrics on" url=http:\/\/127\.0\.0\.1:\d+\/metrics\n/),
+    ]);
+    expect(lines[0]).toContain(url);
+  });
+
+  test('without a host it is on all interfaces, IPv4 too', async () => {
+    const { url } = await start(':0');
+    const { host, port } = new URL(url);
+    expect(host).toBe(`localhost:${port}`);
+    expect((await fetch(`http://127.0.0.1:${port}/metrics`)).status).toBe(200);
+  });
+
+  test('an address in use is logged and holds nothing up', async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const { port } = other.address() as { port: number };
+    try {
+      await expect(start(`127.0.0.1:${port}`)).rejects.toThrow(
+        `level=ERROR msg="cannot start metrics server" error="listen tcp 127.0.0.1:${port}: bind: address already in use"`,
+      );
+    } finally {
+      other.close();
+    }
+  });
+});
+
+describe('addresses', () => {
+  test.each([
+    [':9090', '', 9090],
+    ['127.0.0.1:9090', '127.0.0.1', 9090],
+    ['localhost:0', 'localhost', 0],
+    ['[::1]:9090', '::1', 9090],
+  ])('%s', (text, host, port) => {
+    expect(parseBindAddress(text)).toEqual({ text, host, port });
+  });
+
+  test.each(['noport', 'a:b:c', '127.0.0.1:', '::1'])('%s has no port', (text) => {
+    expect(() => parseBindAddress(text)).toThrow(`must specify port for bind address: "${text}"`);
+  });
+
+  test.each([':http', ':65536'])('%s has no valid port', (text) => {
+    expect(() => parseBindAddress(text)).toThrow(`invalid port for bind address: "${text}"`);
+  });
+});
+
+test('the names are those of v0.3.13', async () => {
+  await withTempDir(async (dir) => {
+    const database = join(dir, 'db');
+    await withSqlite({ path: database, pragmas: ['journal_mode=WAL'] }, async () => {
+      const config = join(dir, 'litestream.yml');
+      const port = await freePort();
+      await fs.writeFile(
+        config,
+        `addr: 127.0.0.1:${port}\ndbs:\n  - path: ${database}\n    monitor-interval: 10ms\n    replicas:\n      - path: ${dir}/replica\n`,
+      );
+      const oracle = startLitestream({ binary: 'oracle', args: ['replicate', '-config', config] });
+      try {
+        await oracle.waitForLine(/snapshot written/);
+        const theirs = await until(async () =>
+          names(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()),
+        );
+        const { url } = await start();
+        const ours = names(await (await fetch(url)).text());
+        const missing = [...theirs].filter((name) => !ours.has(name) && !OTHERS.test(name));
+        expect(theirs.size).toBeGreaterThan(15);
+        expect(missing).toEqual([]);
+      } finally {
+        await oracle.stop();
+      }
+    });
+  });
+});
+
+/** Names of metrics with their types. */
+function names(text: string): Set<string> {
+  return new Set([...text.matchAll(/^# TYPE (\S+ \S+)$/gm)].map((match) => match[1] ?? ''));
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
+  const { port } = probe.address() as { port: number };
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
