@@ -1,0 +1,30 @@
+/** What a config file resolves to: the contract between config/ and the commands. */
+
+import type { LogLevel } from '../base/logger.ts';
+import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
+import type { Diagnostic } from './diagnostic.ts';
+
+export interface LoggingOptions {
+  readonly level: LogLevel;
+  readonly type: 'text' | 'json';
+  /** To stderr instead of stdout. */
+  readonly stderr: boolean;
+}
+
+export interface Config {
+  /** Absolute path of the file. */
+  readonly path: string;
+  /** Address that metrics are served on; empty: none. */
+  readonly addr: string;
+  /** Command to run beside replication; empty: none. */
+  readonly exec: string;
+  readonly logging: LoggingOptions;
+  readonly shutdownTimeoutMs: number;
+  readonly databases: readonly DatabaseOptions[];
+  /** What the file holds that probably is not meant so; in the order of the file. */
+  readonly warnings: readonly Diagnostic[];
+  /** `message` with the place where one of `databases` or of their replicas is configured. */
+  readonly locate: Locate;
+}
+
+export type Locate = (option: DatabaseOptions | ReplicaOptions, message: string) => Diagnostic | undefined;

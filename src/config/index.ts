@@ -1,0 +1,12 @@
+/** What config/ offers to the commands and the library. */
+
+export { checkReplicable, describeLocation } from './check.ts';
+export type { Config, Locate, LoggingOptions } from './config.ts';
+export { exportCredentials } from './credentials.ts';
+export { ConfigError, formatDiagnostic, type Diagnostic } from './diagnostic.ts';
+export { expandEnv, type Env } from './expand-env.ts';
+export { findDatabase, type FoundDatabase } from './find-database.ts';
+export { loadConfig, type LoadOptions } from './load.ts';
+export { expandPath, findConfigPath, logicalCwd, type Surroundings } from './paths.ts';
+export { isUrl, parseReplicaUrl } from './replica-url.ts';
+export { CONFIG, REPLICA_TYPES, type KeySpec, type SectionSpec } from './schema.ts';

@@ -1,0 +1,279 @@
+/**
+ * Every key of the config file: the one table that validation, defaults and the documentation come from. It must not
+ * know how a file is read or what becomes of the values.
+ */
+
+/** How a value is written: `section` is one map of further keys, `sections` a list of such maps, `strings` a list. */
+export type KeyKind = 'string' | 'bool' | 'int' | 'duration' | 'strings' | 'section' | 'sections';
+
+export interface KeySpec {
+  readonly name: string;
+  readonly kind: KeyKind;
+  /** What counts when the key is absent, in the syntax of the file; empty: nothing. */
+  readonly defaultText: string;
+  /** One sentence for the documentation. */
+  readonly doc: string;
+  /** The replica types that the key is for; absent: all of them, or not a replica's key. */
+  readonly types?: readonly string[];
+  /** The keys of the map or maps, for `section` and `sections`. */
+  readonly section?: SectionSpec;
+}
+
+export interface SectionSpec {
+  /** What v0.3.13 calls the map in its messages. */
+  readonly goType: string;
+  readonly keys: readonly KeySpec[];
+}
+
+/** Replica types that v0.3.13 knows. */
+export const REPLICA_TYPES: readonly { readonly name: string; readonly supported: boolean }[] = [
+  { name: 'file', supported: true },
+  { name: 's3', supported: true },
+  { name: 'abs', supported: false },
+  { name: 'gcs', supported: false },
+  { name: 'sftp', supported: false },
+];
+
+const AGE: SectionSpec = {
+  goType: 'age settings',
+  keys: [
+    {
+      name: 'identities',
+      kind: 'strings',
+      defaultText: '',
+      doc: 'Secret keys that backups are decrypted with.',
+    },
+    {
+      name: 'recipients',
+      kind: 'strings',
+      defaultText: '',
+      doc: 'Public keys that backups are encrypted for.',
+    },
+  ],
+};
+
+const REPLICA: SectionSpec = {
+  goType: 'main.ReplicaConfig',
+  keys: [
+    {
+      name: 'type',
+      kind: 'string',
+      defaultText: 'file',
+      doc: "Kind of storage; the url's scheme when there is a url.",
+    },
+    {
+      name: 'name',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Unique among the replicas of its database; the type when absent.',
+    },
+    {
+      name: 'path',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Folder (file), or key prefix in the bucket (s3).',
+    },
+    {
+      name: 'url',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Location as one URL, in place of type, path and bucket.',
+    },
+    { name: 'sync-interval', kind: 'duration', defaultText: '1s', doc: 'At most one upload per this long.' },
+    {
+      name: 'snapshot-interval',
+      kind: 'duration',
+      defaultText: '0s',
+      doc: 'How often a full snapshot is taken; 0: only when retention needs one.',
+    },
+    {
+      name: 'retention',
+      kind: 'duration',
+      defaultText: '24h',
+      doc: 'Every moment of the last this long stays restorable; 0 or less: nothing is ever deleted.',
+    },
+    {
+      name: 'retention-check-interval',
+      kind: 'duration',
+      defaultText: '1h',
+      doc: 'How often retention is applied; never longer than retention.',
+    },
+    {
+      name: 'validation-interval',
+      kind: 'duration',
+      defaultText: '0s',
+      doc: 'How often a backup is restored and compared; 0: never.',
+    },
+    {
+      name: 'access-key-id',
+      kind: 'string',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Access key; without one, the default credential chain of AWS is used.',
+    },
+    {
+      name: 'secret-access-key',
+      kind: 'string',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Secret that belongs to access-key-id.',
+    },
+    {
+      name: 'region',
+      kind: 'string',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Region of the bucket; looked up when absent and there is no endpoint.',
+    },
+    {
+      name: 'bucket',
+      kind: 'string',
+      defaultText: '',
+      types: ['s3', 'abs', 'gcs'],
+      doc: 'Name of the bucket, or a whole s3:// URL whose path stands before `path`.',
+    },
+    {
+      name: 'endpoint',
+      kind: 'string',
+      defaultText: '',
+      types: ['s3', 'abs'],
+      doc: 'URL of a server other than Amazon; https:// when it names no scheme.',
+    },
+    {
+      name: 'force-path-style',
+      kind: 'bool',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Put the bucket in the path of requests instead of the host name; true when there is an endpoint.',
+    },
+    {
+      name: 'skip-verify',
+      kind: 'bool',
+      defaultText: 'false',
+      types: ['s3'],
+      doc: "Do not verify the server's certificate.",
+    },
+    { name: 'account-name', kind: 'string', defaultText: '', types: ['abs'], doc: 'Storage account.' },
+    {
+      name: 'account-key',
+      kind: 'string',
+      defaultText: '',
+      types: ['abs'],
+      doc: 'Secret of the storage account.',
+    },
+    { name: 'host', kind: 'string', defaultText: '', types: ['sftp'], doc: 'Host and port of the server.' },
+    { name: 'user', kind: 'string', defaultText: '', types: ['sftp'], doc: 'User on the server.' },
+    { name: 'password', kind: 'string', defaultText: '', types: ['sftp'], doc: "The user's password." },
+    { name: 'key-path', kind: 'string', defaultText: '', types: ['sftp'], doc: 'File with the private key.' },
+    {
+      name: 'age',
+      kind: 'section',
+      defaultText: '',
+      section: AGE,
+      doc: 'Encryption with age; not supported yet.',
+    },
+  ],
+};
+
+const DATABASE: SectionSpec = {
+  goType: 'main.DBConfig',
+  keys: [
+    {
+      name: 'path',
+      kind: 'string',
+      defaultText: '',
+      doc: 'The database file; `~` and relative paths are expanded.',
+    },
+    {
+      name: 'meta-path',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Folder for local state; `.FILE-litestream` beside the database when absent.',
+    },
+    {
+      name: 'monitor-interval',
+      kind: 'duration',
+      defaultText: '1s',
+      doc: 'How often the WAL is looked at when no event announces a change.',
+    },
+    {
+      name: 'checkpoint-interval',
+      kind: 'duration',
+      defaultText: '1m',
+      doc: 'The WAL is checkpointed at least this often while it holds commits.',
+    },
+    {
+      name: 'min-checkpoint-page-count',
+      kind: 'int',
+      defaultText: '1000',
+      doc: 'The WAL is checkpointed from this many pages on.',
+    },
+    {
+      name: 'max-checkpoint-page-count',
+      kind: 'int',
+      defaultText: '10000',
+      doc: 'The WAL is checkpointed with more insistence from this many pages on; 0: never.',
+    },
+    {
+      name: 'replicas',
+      kind: 'sections',
+      defaultText: '',
+      section: REPLICA,
+      doc: 'Where the database is replicated to.',
+    },
+  ],
+};
+
+const LOGGING: SectionSpec = {
+  goType: 'main.LoggingConfig',
+  keys: [
+    { name: 'level', kind: 'string', defaultText: 'info', doc: 'debug, info, warn or error.' },
+    { name: 'type', kind: 'string', defaultText: 'text', doc: 'text or json.' },
+    { name: 'stderr', kind: 'bool', defaultText: 'false', doc: 'Log to stderr instead of stdout.' },
+  ],
+};
+
+/** The whole file. */
+export const CONFIG: SectionSpec = {
+  goType: 'main.Config',
+  keys: [
+    {
+      name: 'addr',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Address that metrics are served on, such as `:9090`.',
+    },
+    {
+      name: 'exec',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Command that `replicate` runs once replication is ready.',
+    },
+    {
+      name: 'access-key-id',
+      kind: 'string',
+      defaultText: '',
+      doc: 'For the s3 replicas that have none of their own.',
+    },
+    {
+      name: 'secret-access-key',
+      kind: 'string',
+      defaultText: '',
+      doc: 'For the s3 replicas that have none of their own.',
+    },
+    {
+      name: 'shutdown-timeout',
+      kind: 'duration',
+      defaultText: '8s',
+      doc: 'Longest time from a signal to the end of the process.',
+    },
+    {
+      name: 'logging',
+      kind: 'section',
+      defaultText: '',
+      section: LOGGING,
+      doc: 'Form and place of the log.',
+    },
+    { name: 'dbs', kind: 'sections', defaultText: '', section: DATABASE, doc: 'The databases to replicate.' },
+  ],
+};
