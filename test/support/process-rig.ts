@@ -12,10 +12,12 @@ import {
   type LitestreamProcess,
   type RunResult,
 } from './process.ts';
-import { openSqlite, type OpenOptions, type SqliteProcess } from './sqlite.ts';
+import { openSqlite, withSqlite, type OpenOptions, type SqliteProcess } from './sqlite.ts';
 
 export interface ReplicateOptions {
   readonly binary?: Binary;
+  /** The database as the config spells it; default: the rig's. */
+  readonly path?: string;
   /** Lines added to the database's entry of the config, for example `checkpoint-interval: 1s`. */
   readonly database?: readonly string[];
   /** Lines of the replica's entry; default: the file replica of the rig, synced each 20 ms. */
@@ -31,6 +33,8 @@ export interface RestoreOptions {
   readonly args?: readonly string[];
   /** Default: the rig's file replica. */
   readonly url?: string;
+  /** Restores the rig's database by this config in place of a URL. */
+  readonly config?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -67,11 +71,15 @@ export class Rig {
     return sqlite;
   }
 
-  /** The arguments of `replicate` for a config made of `options`. */
-  async replicateArgs(options: ReplicateOptions = {}): Promise<string[]> {
+  /** Writes a config made of `options`; its path. */
+  async config(options: ReplicateOptions = {}): Promise<string> {
     const config = join(this.dir, `litestream-${this.#count++}.yml`);
     const replica = options.replica ?? [`path: ${this.replica}`, 'sync-interval: 20ms'];
-    const database = [`path: ${this.database}`, 'monitor-interval: 20ms', ...(options.database ?? [])];
+    const database = [
+      `path: ${options.path ?? this.database}`,
+      'monitor-interval: 20ms',
+      ...(options.database ?? []),
+    ];
     const lines = [
       ...(options.global ?? []),
       'dbs:',
@@ -80,7 +88,7 @@ export class Rig {
       ...replica.map((line, i) => `${i === 0 ? '      - ' : '        '}${line}`),
     ];
     await fs.writeFile(config, `${lines.join('\n')}\n`);
-    return ['replicate', ...(options.args ?? []), '-config', config];
+    return config;
   }
 
   /** Starts `replicate` and waits until it follows the database. */
@@ -92,7 +100,7 @@ export class Rig {
 
   /** Starts `replicate` without waiting for anything. */
   async replicateUnready(options: ReplicateOptions = {}): Promise<LitestreamProcess> {
-    const args = await this.replicateArgs(options);
+    const args = ['replicate', ...(options.args ?? []), '-config', await this.config(options)];
     const litestream = startLitestream({ binary: options.binary ?? SUBJECT, args, env: options.env ?? {} });
     this.#processes.push(litestream);
     return litestream;
@@ -101,8 +109,10 @@ export class Rig {
   /** Restores the replica to a new file. */
   async restore(options: RestoreOptions = {}): Promise<RestoreOutcome> {
     const path = join(this.dir, `restored-${this.#count++}`);
-    const url = options.url ?? `file://${this.replica}`;
-    const args = ['restore', '-o', path, ...(options.args ?? []), url];
+    const source = options.config
+      ? ['-config', options.config, this.database]
+      : [options.url ?? `file://${this.replica}`];
+    const args = ['restore', '-o', path, ...(options.args ?? []), ...source];
     return {
       path,
       ...(await runLitestream({ binary: options.binary ?? SUBJECT, args, env: options.env ?? {} })),
@@ -127,6 +137,20 @@ export class Rig {
     const root = join(this.replica, 'generations');
     const names = await fs.readdir(root, { recursive: true }).catch(() => [] as string[]);
     return names.filter((name) => name.endsWith('.lz4')).sort();
+  }
+
+  /** Waits until a restore has as many commits as the database; the restored file. */
+  async caughtUp(options: RestoreOptions = {}): Promise<string> {
+    const last = async (path: string) =>
+      await withSqlite({ path, readonly: true }, (sqlite) => sqlite.all('SELECT max(n) AS n FROM commits'));
+    const live = JSON.stringify(await last(this.database));
+    return await until(
+      async () => {
+        const { code, path } = await this.restore(options);
+        return code === 0 && JSON.stringify(await last(path)) === live ? path : undefined;
+      },
+      { describe: () => `no restore has the last commit, ${live}` },
+    );
   }
 
   /** Waits until the replica holds a snapshot. */

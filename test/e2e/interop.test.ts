@@ -1,0 +1,211 @@
+/** Either program restores what the other one replicated, and either takes over from the other in place. */
+
+import { promises as fs } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { SUBJECT, until, type Binary } from '../support/process.ts';
+import { withRig, type Rig } from '../support/process-rig.ts';
+import { compareDatabases, compareFiles, type SqliteProcess } from '../support/sqlite.ts';
+
+const PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
+const DIRECTIONS = [
+  { from: SUBJECT, to: 'oracle' },
+  { from: 'oracle', to: SUBJECT },
+] as const;
+
+/** The commits since the last restart of the WAL stay in it, so that a stopped replicator can prove continuity. */
+const APPLICATION = ['journal_mode=WAL', 'wal_autocheckpoint=0'];
+
+/** Restores with both programs; both must be the live database. */
+async function expectBothRestore(rig: Rig, args: readonly string[] = []): Promise<void> {
+  const [ours, theirs] = [
+    await rig.restored({ binary: SUBJECT, args }),
+    await rig.restored({ binary: 'oracle', args }),
+  ];
+  expect(await compareFiles(theirs, ours), 'v0.3.13 and ours restore differently').toBeUndefined();
+  expect(await compareDatabases(rig.database, ours), 'restore differs from the database').toBeUndefined();
+}
+
+/** Rotations after few pages, so that small databases get many indexes from either program. */
+const SMALL_INDEXES = ['min-checkpoint-page-count: 10', 'max-checkpoint-page-count: 20'];
+
+/** The WAL indexes in the replica, in hex. */
+async function indexes(rig: Rig): Promise<string[]> {
+  const segments = (await rig.replicaFiles()).filter((name) => name.includes('/wal/'));
+  return [...new Set(segments.map((name) => name.split('/').at(-1)?.slice(0, 8) ?? ''))];
+}
+
+/** Rounds of commits until the replica has a new index in each; the application tries to checkpoint, too. */
+async function churn(rig: Rig, app: SqliteProcess, rounds: number, seed: number): Promise<void> {
+  for (let round = 0; round < rounds; round++) {
+    const before = (await indexes(rig)).length;
+    // v0.3.13 lets no application restart the WAL: that may stay busy.
+    await app.checkpoint(round % 2 === 0 ? 'RESTART' : 'TRUNCATE', 50);
+    await until(async () => {
+      await app.load({ kind: 'write', seed: seed++, steps: 2, maxRows: 60 });
+      return (await indexes(rig)).length > before;
+    });
+  }
+}
+
+describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
+  it.each(PAGE_SIZES)('pages of %i bytes, many indexes', async (pageSize) => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: [`page_size=${pageSize}`, ...APPLICATION] });
+      await app.load({ kind: 'write', seed: pageSize, steps: 5 });
+      const litestream = await rig.replicate({ binary: from, database: SMALL_INDEXES });
+      await rig.snapshotStored();
+      await churn(rig, app, 4, pageSize);
+      await app.exec('DELETE FROM payload WHERE id % 3 = 0; VACUUM');
+      await app.load({ kind: 'write', seed: pageSize + 100, steps: 4 });
+      await litestream.stop();
+      await expectBothRestore(rig);
+    });
+  });
+
+  it('auto_vacuum that shrinks and grows the database', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: ['auto_vacuum=FULL', ...APPLICATION] });
+      const litestream = await rig.replicate({ binary: from, database: SMALL_INDEXES });
+      await app.load({ kind: 'write', seed: 1, steps: 10, rollbackShare: 0 });
+      await rig.snapshotStored();
+      await churn(rig, app, 1, 10);
+      await app.exec('DELETE FROM payload WHERE id > 20');
+      await churn(rig, app, 2, 20);
+      await litestream.stop();
+      await expectBothRestore(rig);
+    });
+  });
+
+  it('several generations: the latest, and each by its name', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: APPLICATION });
+      const lives = new Map<string, string>();
+      for (let life = 0; life < 3; life++) {
+        const litestream = await rig.replicate({ binary: from });
+        await app.load({ kind: 'write', seed: life, steps: 5, rollbackShare: 0 });
+        await until(async () => {
+          const files = await rig.replicaFiles();
+          return files.filter((name) => name.endsWith('.snapshot.lz4')).length > life;
+        });
+        await rig.caughtUp({ binary: from });
+        await litestream.stop();
+        const generation = (await rig.generation()) ?? '';
+        const copy = join(rig.dir, `life-${life}`);
+        await compareDatabases(rig.database, rig.database);
+        await fs.copyFile(rig.database, copy);
+        lives.set(generation, copy);
+        // Without the meta directory the next life is a new generation.
+        await fs.rm(rig.metaDir, { recursive: true });
+      }
+      expect(lives.size).toBe(3);
+      await expectBothRestore(rig);
+      for (const [generation, copy] of lives) {
+        for (const binary of [SUBJECT, 'oracle'] as const) {
+          const path = await rig.restored({ binary, args: ['-generation', generation] });
+          expect(await compareFiles(copy, path), `${binary} -generation ${generation}`).toBeUndefined();
+        }
+      }
+    });
+  });
+
+  it('point in time: the same bytes for each index and each timestamp', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: APPLICATION });
+      await app.load({ kind: 'write', seed: 9, steps: 3, rollbackShare: 0 });
+      const litestream = await rig.replicate({ binary: from, database: SMALL_INDEXES });
+      await rig.snapshotStored();
+      await churn(rig, app, 5, 50);
+      await litestream.stop();
+      const segments = (await rig.replicaFiles()).filter((name) => name.includes('/wal/'));
+      const targets = (await indexes(rig)).map((index) => ['-index', index]);
+      const stats = await Promise.all(
+        segments.map((name) => fs.stat(join(rig.replica, 'generations', name))),
+      );
+      // v0.3.13 finds nothing after the last segment's time.
+      const times = stats.map((stat) => Math.ceil(stat.mtimeMs)).sort((x, y) => x - y);
+      for (const time of times.slice(0, -1).filter((time, i) => i % 4 === 0 && time < times.at(-1)! - 1)) {
+        targets.push(['-timestamp', new Date(time).toISOString()]);
+      }
+      const sizes = new Set<number>();
+      for (const args of targets) {
+        const ours = await rig.restored({ binary: SUBJECT, args });
+        const theirs = await rig.restored({ binary: 'oracle', args });
+        expect(await compareFiles(theirs, ours), args.join(' ')).toBeUndefined();
+        sizes.add((await fs.stat(ours)).size);
+      }
+      // Otherwise every target would be the same state and nothing would have been compared.
+      expect(sizes.size).toBeGreaterThan(1);
+    });
+  });
+});
+
+/** One program follows until it stops, then the other one goes on; the application stays connected. */
+async function swap(rig: Rig, app: SqliteProcess, from: Binary, to: Binary): Promise<[string, string]> {
+  const first = await rig.replicate({ binary: from });
+  await rig.snapshotStored();
+  await app.load({ kind: 'write', seed: 1, steps: 5, rollbackShare: 0 });
+  await rig.caughtUp({ binary: from });
+  await first.stop();
+  const before = (await rig.generation()) ?? 'none';
+  await app.load({ kind: 'write', seed: 2, steps: 3, rollbackShare: 0 });
+  const second = await rig.replicate({ binary: to });
+  await app.load({ kind: 'write', seed: 3, steps: 5, rollbackShare: 0 });
+  await rig.caughtUp({ binary: to });
+  await second.stop();
+  return [before, (await rig.generation()) ?? 'none'];
+}
+
+describe.each(DIRECTIONS)('$to takes over from $from in place', ({ from, to }) => {
+  it('continues the same generation', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: APPLICATION });
+      await app.load({ kind: 'write', seed: 7, steps: 3, rollbackShare: 0 });
+      const [before, after] = await swap(rig, app, from, to);
+      expect(after).toBe(before);
+      await expectBothRestore(rig);
+    });
+  });
+
+  it('starts a new generation after a WAL of zero length, and restores right', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: APPLICATION });
+      await app.load({ kind: 'write', seed: 7, steps: 3, rollbackShare: 0 });
+      const first = await rig.replicate({ binary: from });
+      await rig.snapshotStored();
+      await app.load({ kind: 'write', seed: 8, steps: 3, rollbackShare: 0 });
+      await first.stop();
+      const before = await rig.generation();
+      expect((await app.checkpoint('TRUNCATE', 5000)).busy).toBe(0);
+      const second = await rig.replicate({ binary: to });
+      await until(async () => (await rig.generation()) !== before);
+      await app.load({ kind: 'write', seed: 9, steps: 3, rollbackShare: 0 });
+      await rig.caughtUp({ binary: to });
+      await second.stop();
+      expect(await rig.generation()).not.toBe(before);
+      await expectBothRestore(rig);
+    });
+  });
+});
+
+it("v0.3.13's first start on a fully backfilled WAL starts a new generation that restores right", async () => {
+  await withRig(async (rig) => {
+    const app = await rig.application({ pragmas: APPLICATION });
+    await app.load({ kind: 'write', seed: 7, steps: 3, rollbackShare: 0 });
+    const first = await rig.replicate({ binary: SUBJECT });
+    await rig.snapshotStored();
+    await app.load({ kind: 'write', seed: 8, steps: 3, rollbackShare: 0 });
+    await rig.caughtUp({ binary: SUBJECT });
+    await first.stop();
+    const { busy, log, checkpointed } = await app.checkpoint('PASSIVE', 5000);
+    expect([busy, checkpointed]).toEqual([0, log]);
+    const before = await rig.generation();
+    // Creating its two tables restarts the WAL before it has read it.
+    const second = await rig.replicate({ binary: 'oracle' });
+    await until(async () => (await rig.generation()) !== before);
+    await app.load({ kind: 'write', seed: 9, steps: 3, rollbackShare: 0 });
+    await rig.caughtUp({ binary: 'oracle' });
+    await second.stop();
+    await expectBothRestore(rig);
+  });
+});
