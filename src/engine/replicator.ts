@@ -62,13 +62,7 @@ export class Replicator {
         watch: this.#watch,
       });
       const replicas = options.replicas.map(
-        (replica) =>
-          new Replica({
-            options: replica,
-            source: database,
-            openStore,
-            logger: logger.with({ db: options.path, replica: replica.name }),
-          }),
+        (replica) => new Replica({ options: replica, source: database, openStore, logger }),
       );
       database.stats.replicas.push(...replicas.map((replica) => replica.stats));
       this.#members.push({ database, replicas });
@@ -76,7 +70,7 @@ export class Replicator {
     const results = await Promise.allSettled(this.#members.map((member) => startMember(member, logger)));
     const failed = results.find((result) => result.status === 'rejected');
     if (!failed) return;
-    await Promise.all(this.#members.map(({ database }) => database.stop().then(() => database.close())));
+    await this.stop(AbortSignal.abort());
     throw failed.reason instanceof Error
       ? failed.reason
       : new LitestreamError('io', messageOf(failed.reason));
