@@ -15,7 +15,7 @@ import {
 import { Xxh32 } from './xxh32.ts';
 
 /** Content bytes of each block but the last in the frames that we write. */
-export const LZ4_BLOCK_SIZE = 4 << 20;
+export const LZ4_BLOCK_SIZE: number = 4 << 20;
 /** Magic, flags (version 1, independent blocks, content checksum), 4 MiB blocks, header checksum: as v0.3.13. */
 const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
 /** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */

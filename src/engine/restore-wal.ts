@@ -1,0 +1,178 @@
+/**
+ * Applies the WAL segments of a generation to a database file in order. Verifies the whole chain: offsets without a
+ * hole, the header of each index, salts and the cumulative checksum across segments. Only committed transactions get
+ * into the result.
+ */
+
+import { LitestreamError } from '../base/errors.ts';
+import { type Position, formatPosition } from '../format/position.ts';
+import {
+  WAL_FRAME_HEADER_SIZE,
+  WAL_HEADER_SIZE,
+  type WalChecksum,
+  type WalHeader,
+  parseWalHeader,
+  readFrameHeader,
+  verifyFrames,
+  walFrameSize,
+} from '../sqlite/wal.ts';
+import type { SegmentInfo } from './catalog.ts';
+import type { PageWriter } from './page-writer.ts';
+import { missingSegmentError } from './restore-plan.ts';
+
+/** Frames of a transaction whose commit is not in sight yet are held back in memory, up to this much. */
+const PENDING_LIMIT = 32 << 20;
+const NOTHING = new Uint8Array(0);
+
+function corrupt(message: string): LitestreamError {
+  return new LitestreamError('corrupt', message);
+}
+
+/** The open index: how far its chain is verified. */
+interface OpenIndex {
+  readonly wal: WalHeader;
+  readonly index: number;
+  offset: number;
+  checksum: WalChecksum;
+  /** Size of the database after the last commit; undefined before the first. */
+  pageCount: number | undefined;
+}
+
+export class WalApplier {
+  readonly #writer: PageWriter;
+  readonly #pageSizeBytes: number;
+  #open: OpenIndex | undefined;
+  /** Frames after the last commit. */
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  /** Frames of an open transaction went to the writer because it is larger than memory: its commit must follow. */
+  #spilled = false;
+
+  constructor(writer: PageWriter) {
+    this.#writer = writer;
+    this.#pageSizeBytes = writer.pageSizeBytes;
+  }
+
+  /**
+   * Applies one segment, which must be the next one.
+   * @param content its decompressed bytes, cut anywhere
+   * @param endOffset frames of the WAL beyond this offset are left out
+   * @throws LitestreamError 'gap' when a segment is missing before it, 'corrupt' when it does not continue the chain
+   */
+  async applySegment(
+    segment: SegmentInfo,
+    content: AsyncIterable<Uint8Array>,
+    endOffset?: number,
+  ): Promise<void> {
+    const expected = this.#open?.offset ?? 0;
+    if (segment.offset > expected) {
+      throw missingSegmentError({ generation: segment.generation, index: segment.index, offset: expected });
+    }
+    if (segment.offset < expected) {
+      throw corrupt(`segment overlaps the one before it, which ends at offset ${expected}`);
+    }
+    let rest: Uint8Array = NOTHING;
+    for await (const chunk of content)
+      rest = await this.#applyChunk(segment.index, rest, chunk, endOffset ?? Infinity);
+    if (this.#open === undefined) throw corrupt(`segment of ${rest.byteLength} bytes has no WAL header`);
+    if (rest.byteLength > 0) throw corrupt(`segment ends inside the frame at offset ${this.#open.offset}`);
+  }
+
+  /**
+   * Ends an index: drops what is not committed and cuts the database to its size, as a checkpoint does.
+   * @returns the position up to which the index was applied
+   */
+  closeIndex(generation: string, index: number): Position {
+    const open = this.#open;
+    const position = { generation, index, offset: open?.offset ?? 0 };
+    if (this.#spilled) {
+      throw corrupt(
+        `WAL index ends inside a transaction at ${formatPosition(position)}: segments are missing at its end`,
+      );
+    }
+    position.offset -= this.#pendingBytes;
+    if (open?.pageCount !== undefined) this.#writer.cut(open.pageCount);
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#open = undefined;
+    return position;
+  }
+
+  /** Applies the whole frames in `rest` and `chunk`; gives the bytes after them. */
+  async #applyChunk(
+    index: number,
+    rest: Uint8Array,
+    chunk: Uint8Array,
+    endOffset: number,
+  ): Promise<Uint8Array> {
+    if (this.#open === undefined) {
+      const data = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
+      if (data.byteLength < WAL_HEADER_SIZE) return data;
+      this.#open = this.#openIndex(index, data);
+      return this.#applyWhole(this.#open, data.subarray(WAL_HEADER_SIZE), endOffset);
+    }
+    if (rest.byteLength === 0) return this.#applyWhole(this.#open, chunk, endOffset);
+    // Only the frame that is cut in two is copied together, not the whole chunk.
+    const missing = walFrameSize(this.#pageSizeBytes) - rest.byteLength;
+    const frame = Buffer.concat([rest, chunk.subarray(0, missing)]);
+    if (chunk.byteLength < missing) return frame;
+    await this.#applyWhole(this.#open, frame, endOffset);
+    return this.#applyWhole(this.#open, chunk.subarray(missing), endOffset);
+  }
+
+  #openIndex(index: number, data: Uint8Array): OpenIndex {
+    const wal = parseWalHeader(data);
+    if (wal.pageSizeBytes !== this.#pageSizeBytes) {
+      throw corrupt(`WAL has pages of ${wal.pageSizeBytes} bytes, the snapshot of ${this.#pageSizeBytes}`);
+    }
+    return { wal, index, offset: WAL_HEADER_SIZE, checksum: wal.checksum, pageCount: undefined };
+  }
+
+  /** Applies whole frames and gives the bytes after them. What lies beyond `endOffset` is dropped. */
+  async #applyWhole(open: OpenIndex, data: Uint8Array, endOffset: number): Promise<Uint8Array> {
+    const frameSize = walFrameSize(this.#pageSizeBytes);
+    const available = Math.min(data.byteLength, endOffset - open.offset);
+    const wholeBytes = available - (available % frameSize);
+    const frames = data.subarray(0, wholeBytes);
+    const run = verifyFrames(open.wal, frames, open.checksum);
+    if (run.validBytes < wholeBytes) {
+      throw corrupt(
+        `frame at offset ${open.offset + run.validBytes} does not continue the chain of checksums`,
+      );
+    }
+    open.offset += wholeBytes;
+    open.checksum = run.checksum;
+    if (run.commitCount > 0) {
+      open.pageCount = run.commitPageCount;
+      this.#settle();
+      this.#putFrames(frames.subarray(0, run.committedBytes));
+    }
+    this.#hold(frames.subarray(run.committedBytes));
+    if (this.#writer.full) await this.#writer.flush();
+    return open.offset + frameSize > endOffset ? NOTHING : data.subarray(wholeBytes);
+  }
+
+  #putFrames(frames: Uint8Array): void {
+    const frameSize = walFrameSize(this.#pageSizeBytes);
+    for (let at = 0; at < frames.byteLength; at += frameSize) {
+      this.#writer.put(readFrameHeader(frames, at).pageNumber, frames, at + WAL_FRAME_HEADER_SIZE);
+    }
+  }
+
+  /** Frames whose transaction is open. Too many: they go to the writer, and the restore fails if no commit follows. */
+  #hold(frames: Uint8Array): void {
+    if (frames.byteLength === 0) return;
+    this.#pending.push(frames);
+    this.#pendingBytes += frames.byteLength;
+    if (this.#pendingBytes < PENDING_LIMIT) return;
+    this.#settle();
+    this.#spilled = true;
+  }
+
+  #settle(): void {
+    for (const frames of this.#pending) this.#putFrames(frames);
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#spilled = false;
+  }
+}
