@@ -65,7 +65,9 @@ class FileStore implements ObjectStore {
     for await (const entry of readFolder(join(this.#root, prefix), options.signal)) {
       if (!entry.isDirectory()) continue;
       // A folder without files is no prefix: an object store would not show it.
-      const first = await this.#walk(`${prefix}${entry.name}/`, options.signal).next();
+      const objects = this.#walk(`${prefix}${entry.name}/`, options.signal);
+      const first = await objects.next();
+      await objects.return();
       if (first.done !== true) yield entry.name;
     }
   }
