@@ -3,7 +3,7 @@
 import type { CommandContext } from './context.ts';
 import { LitestreamError } from '../base/errors.ts';
 import { parseFlags } from './flags.ts';
-import type { FlagTable, FlagValues } from './flags.ts';
+import type { BoolFlag, FlagTable, FlagValues, StringFlag } from './flags.ts';
 
 export interface CommandDefinition<T extends FlagTable> {
   readonly name: string;
@@ -44,7 +44,7 @@ export function defineCommand<const T extends FlagTable>(definition: CommandDefi
 }
 
 /** The flags of every command that reads a config file. */
-export const CONFIG_FLAGS = {
+export const CONFIG_FLAGS: { readonly config: StringFlag; readonly 'no-expand-env': BoolFlag } = {
   config: {
     kind: 'string',
     placeholder: 'PATH',
@@ -56,24 +56,24 @@ export const CONFIG_FLAGS = {
     kind: 'bool',
     help: 'Takes $NAME and ${NAME} in the config file as they stand.',
   },
-} as const satisfies FlagTable;
+};
 
-export const DATABASE_FLAG = {
+export const DATABASE_FLAG: { readonly database: StringFlag } = {
   database: {
     kind: 'string',
     placeholder: 'PATH',
     help: 'The same as the first argument after the flags.',
   },
-} as const satisfies FlagTable;
+};
 
-export const JSON_FLAG = {
+export const JSON_FLAG: { readonly json: BoolFlag } = {
   json: {
     kind: 'bool',
     help:
       'Prints a JSON array of objects in place of the table: the headers as keys, sizes\n' +
       'in bytes as numbers, times in ISO 8601, errors on standard error.',
   },
-} as const satisfies FlagTable;
+};
 
 /** The only positional argument. `missing` is the message when there is none. */
 export function onePositional(positionals: readonly string[], missing: string): string {

@@ -40,7 +40,7 @@ export class CommandContext {
   }
 
   /** Takes over what a config file says: its log channel, then its warnings, each logged with its place. */
-  applyConfig({ logging, warnings }: Config): void {
+  applyConfig({ logging, warnings }: Pick<Config, 'logging' | 'warnings'>): void {
     const stream = logging.stderr || this.output === 'json' ? 'stderr' : 'stdout';
     const open = (name: StreamName): Logger =>
       createLogger({
@@ -79,7 +79,7 @@ export class CommandContext {
     const stream = process[name];
     if (!this.#watched.has(name)) {
       this.#watched.add(name);
-      stream.on('error', (error) => this.#onLostReader(error));
+      stream.on('error', (error: Error) => this.#onLostReader(error));
     }
     if (!stream.destroyed) stream.write(text);
   }

@@ -18,6 +18,9 @@ export interface FlagSpec {
   readonly help: string;
 }
 
+export type StringFlag = FlagSpec & { readonly kind: 'string' };
+export type BoolFlag = FlagSpec & { readonly kind: 'bool' };
+
 /** Flags by name (without dash), in the order in which help shows them. */
 export type FlagTable = Readonly<Record<string, FlagSpec>>;
 

@@ -8,6 +8,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, JSON_FLAG, onePositional } from './command.ts';
 import type { CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
+import type { StringFlag } from './flags.ts';
 import { formatTable } from './table.ts';
 import { resolveTarget } from './target.ts';
 import type { ReplicaTarget, Target } from './target.ts';
@@ -42,7 +43,9 @@ export function printRows<Row extends object>(
   );
 }
 
-export const LISTING_FLAGS = {
+export const LISTING_FLAGS: typeof CONFIG_FLAGS &
+  typeof DATABASE_FLAG &
+  typeof JSON_FLAG & { readonly replica: StringFlag } = {
   ...CONFIG_FLAGS,
   ...DATABASE_FLAG,
   replica: {
@@ -51,9 +54,9 @@ export const LISTING_FLAGS = {
     help: 'Only this replica. Default: all of the database.',
   },
   ...JSON_FLAG,
-} as const;
+};
 
-export const LISTING_FORMS = ['[flags] DB_PATH', '[flags] REPLICA_URL'] as const;
+export const LISTING_FORMS: readonly string[] = ['[flags] DB_PATH', '[flags] REPLICA_URL'];
 
 /** Why one replica could not be listed: logged with `message`, the others are listed all the same. */
 export class ListingError extends Error {

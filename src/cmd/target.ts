@@ -1,6 +1,5 @@
 /** From arguments to replicas: a replica URL, or a database of the config file. */
 
-import { resolve } from 'node:path';
 import { LitestreamError } from '../base/errors.ts';
 import type { Config } from '../config/index.ts';
 import { DATABASE_DEFAULTS, DEFAULT_SHUTDOWN_TIMEOUT_MS, REPLICA_DEFAULTS } from '../engine/options.ts';
@@ -26,13 +25,21 @@ export interface ConfigFlags {
 
 /** Reads the config file that `flags` name and takes over its log channel. Rejects with 'config'. */
 export async function readConfig(context: CommandContext, flags: ConfigFlags): Promise<Config> {
-  const { exportCredentials, findConfigPath, loadConfig } = await import('../config/index.ts');
+  const { ConfigError, exportCredentials, findConfigPath, loadConfig } = await import('../config/index.ts');
   const { cwd, env } = context;
   exportCredentials(env);
   const path = findConfigPath(flags.config, env, cwd);
-  const config = await loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd });
-  context.applyConfig(config);
-  return config;
+  try {
+    const config = await loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd });
+    context.applyConfig(config);
+    return config;
+  } catch (error) {
+    // What is wrong may stand beside what says how to log it.
+    if (error instanceof ConfigError && error.logging !== undefined) {
+      context.applyConfig({ logging: error.logging, warnings: [] });
+    }
+    throw error;
+  }
 }
 
 /** What `DB_PATH REPLICA_URL...` stands for: one database with everything else at its default. */
@@ -41,9 +48,9 @@ export async function configOfArguments(
   argument: string,
   urls: readonly string[],
 ): Promise<Config> {
-  const { exportCredentials, parseReplicaUrl } = await import('../config/index.ts');
+  const { expandPath, exportCredentials, parseReplicaUrl } = await import('../config/index.ts');
   exportCredentials(context.env);
-  const path = resolve(context.cwd, argument);
+  const path = expandPath(argument, context);
   const replicas = urls.map((url) => {
     const store = parseReplicaUrl(url);
     const owned = store.type === 'file' ? { ...store, ownerLike: path } : store;
@@ -57,6 +64,7 @@ export async function configOfArguments(
     shutdownTimeoutMs: DEFAULT_SHUTDOWN_TIMEOUT_MS,
     databases: [{ ...DATABASE_DEFAULTS, path, replicas }],
     warnings: [],
+    locate: () => undefined,
   };
 }
 
