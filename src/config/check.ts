@@ -74,7 +74,7 @@ function findReplicationProblem(databases: readonly DatabaseOptions[]): Problem 
  * page count that is not positive, and (ours) one database configured twice. Databases that came from the command line
  * are checked for shared locations too. Throws ConfigError, with the place when `config` came from a file.
  */
-export function checkReplicable(config: Pick<Config, 'databases'> & Partial<Pick<Config, 'locate'>>): void {
+export function checkReplicable(config: Pick<Config, 'databases' | 'locate'>): void {
   const problem = findReplicationProblem(config.databases);
   if (problem === undefined) return;
   const diagnostic = config.locate?.(problem.option, problem.message);

@@ -23,8 +23,8 @@ export interface Config {
   readonly databases: readonly DatabaseOptions[];
   /** What the file holds that probably is not meant so; in the order of the file. */
   readonly warnings: readonly Diagnostic[];
-  /** `message` with the place where one of `databases` or of their replicas is configured. */
-  readonly locate: Locate;
+  /** `message` with the place where one of `databases` or of their replicas is configured; absent without a file. */
+  readonly locate?: Locate | undefined;
 }
 
 export type Locate = (option: DatabaseOptions | ReplicaOptions, message: string) => Diagnostic | undefined;

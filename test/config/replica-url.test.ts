@@ -1,0 +1,126 @@
+import { describe, expect, it } from 'vitest';
+import { isUrl, parseReplicaUrl } from '../../src/config/replica-url.ts';
+import { runLitestream } from '../support/process.ts';
+
+const plain = { type: 's3', forcePathStyle: false, skipVerify: false };
+const provider = { type: 's3', forcePathStyle: true, skipVerify: false };
+
+describe('parseReplicaUrl', () => {
+  it.each([
+    ['s3://bucket/a//b/../c/', { ...plain, bucket: 'bucket', path: 'a/c' }],
+    ['s3://bucket', { ...plain, bucket: 'bucket', path: '' }],
+    ['S3://bucket/?x=1#y', { ...plain, bucket: 'bucket', path: '' }],
+    ['s3://u:p@bucket:9000/a%20b/é', { ...plain, bucket: 'bucket', path: 'a b/é' }],
+    [
+      's3://mybkt.localhost:9000/',
+      { ...provider, bucket: 'mybkt', path: '', region: 'us-east-1', endpoint: 'http://localhost:9000' },
+    ],
+    [
+      's3://a.b.localhost/x/../y/',
+      { ...provider, bucket: 'a.b', path: 'y', region: 'us-east-1', endpoint: 'http://localhost' },
+    ],
+    [
+      's3://b.s3.us-west-1.backblazeb2.com/p',
+      {
+        ...provider,
+        bucket: 'b',
+        path: 'p',
+        region: 'us-west-1',
+        endpoint: 'https://s3.us-west-1.backblazeb2.com',
+      },
+    ],
+    [
+      's3://b.s3.filebase.com/p',
+      { ...provider, bucket: 'b', path: 'p', endpoint: 'https://s3.filebase.com' },
+    ],
+    [
+      's3://b.c.nyc3.digitaloceanspaces.com/p',
+      {
+        ...provider,
+        bucket: 'b.c',
+        path: 'p',
+        region: 'nyc3',
+        endpoint: 'https://nyc3.digitaloceanspaces.com',
+      },
+    ],
+    [
+      's3://b.s3.fr-par.scw.cloud/p',
+      { ...provider, bucket: 'b', path: 'p', region: 'fr-par', endpoint: 'https://s3.fr-par.scw.cloud' },
+    ],
+    [
+      's3://b.us-east-1.linodeobjects.com:123/p',
+      {
+        ...provider,
+        bucket: 'b',
+        path: 'p',
+        region: 'us-east-1',
+        endpoint: 'https://us-east-1.linodeobjects.com:123',
+      },
+    ],
+  ])('reads %s', (url, store) => {
+    expect(parseReplicaUrl(url)).toEqual(store);
+  });
+
+  it.each([
+    ['file:///tmp/a%20b/../c d/', '/tmp/c%20d'],
+    ['file://./rel/x', '/rel/x'],
+    ['file://rep', '/rep'],
+    ['file:///tmp/é(x)[y]', '/tmp/%C3%A9%28x%29%5By%5D'],
+    ['file:///tmp/(x)!*[y]', '/tmp/(x)!*[y]'],
+    ['file:///tmp/a%2Fb', '/tmp/a%2Fb'],
+    ['FILE:///tmp/u', '/tmp/u'],
+  ])('reads %s as the folder %s', (url, path) => {
+    expect(parseReplicaUrl(url)).toEqual({ type: 'file', path });
+  });
+
+  it.each([
+    ['/a/b', 'replica url scheme required: /a/b'],
+    ['wat://x/y', 'unknown replica type in config: "wat"'],
+    ['s3:///x', 'bucket required for s3 replica'],
+    ['s3://localhost:9000/x', 'bucket required for s3 replica'],
+    ['file://', 'file replica path required'],
+    ['abs://account/x', 'replica type "abs" is not supported yet'],
+    ['sftp://u:secret@h/x', 'replica type "sftp" is not supported yet'],
+  ])('refuses %s', (url, message) => {
+    expect(() => parseReplicaUrl(url)).toThrow(expect.objectContaining({ message }) as Error);
+  });
+
+  it('does not show a password', () => {
+    expect(() => parseReplicaUrl('s3://me:hunter2@a b/')).toThrow(
+      expect.objectContaining({
+        message: 'parse "s3://me:xxxxx@a b/": invalid character " " in host name',
+      }) as Error,
+    );
+  });
+
+  it.each([
+    's3://a b/%zz',
+    's3://ab/%zz',
+    's3://ab/x%2',
+    's3://ab:x/y',
+    's3://a%41/y',
+    's3://[::1/x',
+    's3://a^b/',
+    's3://a\\b/',
+    's3://u^@h/x',
+    '1a://x',
+    's3://a\u0001/x',
+  ])('refuses %j in the words of v0.3.13', async (url) => {
+    const { stderr } = await runLitestream({ binary: 'oracle', args: ['generations', url] });
+    const quoted = /error=(".*")/.exec(stderr)?.[1] ?? '""';
+    expect(() => parseReplicaUrl(url)).toThrow(
+      expect.objectContaining({ message: JSON.parse(quoted) as string }) as Error,
+    );
+  });
+});
+
+it('tells a URL from a path', () => {
+  expect(['s3://b', 'a1_://', '/a://b', 's3:b', '://x', ''].map(isUrl)).toEqual([
+    true,
+    true,
+    false,
+    false,
+    false,
+    false,
+  ]);
+});
