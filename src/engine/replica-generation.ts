@@ -1,0 +1,238 @@
+/** The replication of one generation into one replica, from learning where it stands to the end of the generation. */
+
+import { type LitestreamError, hasCode } from '../base/errors.ts';
+import { formatPosition } from '../format/position.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { SnapshotInfo } from './catalog.ts';
+import { type ReplicaContext, persist } from './replica-context.ts';
+import { keepRetention, keepValidating } from './replica-housekeeping.ts';
+import { learnPosition } from './replica-position.ts';
+import { ReplicaProgress } from './replica-progress.ts';
+import { linkSignals, pause } from './replica-wait.ts';
+import { removeSpool, snapshotAddsTo, snapshotDueAtMs, takeSnapshot } from './snapshot.ts';
+
+/** How often to look whether a generation that was given up has been replaced. */
+const RESTART_POLL_MS = 1000;
+
+/** How far a replica is behind its database. */
+export interface ReplicaLag {
+  /** Committed WAL bytes that are not stored; 0 before that is known. */
+  readonly bytes: number;
+  /** For how long something committed has been waiting, in milliseconds. */
+  readonly ms: number;
+}
+
+export class GenerationReplication {
+  readonly generation: string;
+  readonly #context: ReplicaContext;
+  readonly #controller = new AbortController();
+  #progress: ReplicaProgress | undefined;
+  #snapshot: SnapshotInfo | undefined;
+  /** Since when something committed has been waiting, in epoch milliseconds. */
+  #behindSinceMs: number | undefined;
+
+  constructor(context: ReplicaContext) {
+    this.#context = context;
+    this.#behindSinceMs = context.now();
+    this.generation = context.source.position().generation;
+  }
+
+  /** Ends run() at once. */
+  abort(): void {
+    this.#controller.abort();
+  }
+
+  /** To be called when the source's position has advanced. */
+  advanced(): void {
+    this.#behindSinceMs ??= this.#context.now();
+    if (this.over) this.abort();
+  }
+
+  /** Whether the source has left the generation. */
+  get over(): boolean {
+    return this.#context.source.position().generation !== this.generation;
+  }
+
+  /** Whether everything committed can be restored from the replica. */
+  get complete(): boolean {
+    return this.#snapshot !== undefined && this.#progress?.isComplete() === true;
+  }
+
+  /** Undefined when everything committed can be restored from the replica. */
+  get lag(): ReplicaLag | undefined {
+    if (this.complete) return undefined;
+    const now = this.#context.now();
+    return { bytes: this.#progress?.backlogBytes ?? 0, ms: now - (this.#behindSinceMs ?? now) };
+  }
+
+  /** In words what is not stored, undefined when everything is. */
+  get unstored(): string | undefined {
+    if (!this.#progress || this.over) return 'it is not known what is stored';
+    if (!this.#snapshot) return `no snapshot of generation ${this.generation} is stored`;
+    if (this.complete || !this.#progress.stored) return undefined;
+    const from = formatPosition(this.#progress.stored);
+    const to = formatPosition(this.#context.source.position());
+    return `wal from ${from} to ${to} (${this.#progress.backlogBytes} bytes) is not stored`;
+  }
+
+  /**
+   * Replicates until the generation ends or abort() is called (rejects with 'aborted'), or until everything is
+   * stored after a stop (resolves).
+   */
+  async run(): Promise<void> {
+    const { signal } = this.#controller;
+    const context = this.#context;
+    await persist(context, 'snapshotter', signal, () => removeSpool(context.source, context.options.name));
+    const store = await persist(context, 'monitor', signal, () => context.store());
+    const progress = await this.#learn(store);
+    if (!progress) return;
+    this.#progress = progress;
+    if (progress.isComplete()) this.#behindSinceMs = undefined;
+    const activities = [
+      this.#upload(progress),
+      this.#keepSnapshots(store, progress),
+      keepRetention(context, { store, generation: this.generation, signal }),
+      keepValidating(context, { store, progress, restorable: () => this.#snapshot !== undefined, signal }),
+    ];
+    for (const activity of activities) activity.catch(() => this.abort());
+    const results = await Promise.allSettled(activities);
+    const failed = results
+      .filter((result) => result.status === 'rejected')
+      .map(({ reason }) => reason as unknown);
+    const cause = failed.find((error) => !hasCode(error, 'aborted')) ?? failed[0];
+    if (cause !== undefined) throw cause as Error;
+  }
+
+  /** Undefined when the generation cannot be continued and a stop came before the next one. */
+  async #learn(store: ObjectStore): Promise<ReplicaProgress | undefined> {
+    const { source, logger, stats } = this.#context;
+    const { signal } = this.#controller;
+    const start = await persist(this.#context, 'monitor', signal, () =>
+      learnPosition(store, source, this.generation, signal),
+    );
+    if (start.broken !== undefined) {
+      await this.#restart(start.broken);
+      return undefined;
+    }
+    this.#snapshot = start.snapshot;
+    return new ReplicaProgress({ store, source, logger, stats }, this.generation, start.stored);
+  }
+
+  /** Gives the generation up and waits for its end. */
+  async #restart(reason: string): Promise<void> {
+    const { source, stopping } = this.#context;
+    if (!this.over) source.restartGeneration(reason);
+    await this.#ended(stopping);
+  }
+
+  /** Rejects with 'aborted' when the generation is over; resolves when a stop comes first. */
+  async #ended(stopping: AbortSignal): Promise<void> {
+    while (!stopping.aborted) {
+      if (this.over) this.abort();
+      await pause(RESTART_POLL_MS, this.#controller.signal, stopping);
+    }
+  }
+
+  /** The first commit after a quiet time goes out at once, then there is at most one pass per sync interval. */
+  async #upload(progress: ReplicaProgress): Promise<void> {
+    const { bell, stopping, options, now } = this.#context;
+    const { signal } = this.#controller;
+    let passedAtMs = -Infinity;
+    for (;;) {
+      if (this.over) this.abort();
+      if (stopping.aborted && this.complete) return;
+      if (!progress.stored || progress.isComplete()) {
+        await bell.wait(signal);
+        continue;
+      }
+      const waitMs = passedAtMs + options.syncIntervalMs - performance.now();
+      if (waitMs > 0) await pause(waitMs, signal, stopping);
+      passedAtMs = performance.now();
+      const startedAtMs = now();
+      const refusal = await persist(this.#context, 'monitor', signal, () => this.#pass(progress));
+      if (refusal === undefined) {
+        // What came during the pass has been waiting for as long as the pass took, at most.
+        this.#behindSinceMs = progress.isComplete() ? undefined : startedAtMs;
+        continue;
+      }
+      if (refusal.code === 'gap') return this.#restart(refusal.message);
+      this.#context.failures.failed('monitor', refusal);
+      return this.#ended(stopping);
+    }
+  }
+
+  /** One upload of all that is committed; gives the error that no retry can mend. */
+  async #pass(progress: ReplicaProgress): Promise<LitestreamError | undefined> {
+    try {
+      await progress.upload(this.#controller.signal);
+      return undefined;
+    } catch (error) {
+      if (this.over) this.abort();
+      progress.failed(error);
+      if (hasCode(error, 'gap', 'unsupported')) return error;
+      throw error;
+    }
+  }
+
+  async #keepSnapshots(store: ObjectStore, progress: ReplicaProgress): Promise<void> {
+    const { signal } = this.#controller;
+    const { stopping, bell, schedule } = this.#context;
+    for (;;) {
+      if (this.#snapshot) {
+        await this.#snapshotDue(this.#snapshot);
+        if (stopping.aborted) return;
+      }
+      const taken = await persist(this.#context, 'snapshotter', signal, () =>
+        this.#takeSnapshot(store, progress),
+      );
+      if (!taken) {
+        await pause(RESTART_POLL_MS, signal, stopping);
+        continue;
+      }
+      this.#snapshot = taken;
+      schedule.retentionSettled = false;
+      bell.ring();
+    }
+  }
+
+  /** Resolves when another snapshot is due and would hold something new, or when a stop comes. */
+  async #snapshotDue(newest: SnapshotInfo): Promise<void> {
+    const { source, options, now, stopping, bell } = this.#context;
+    const { signal } = this.#controller;
+    while (!stopping.aborted) {
+      const waitMs = snapshotDueAtMs(newest, options) - now();
+      if (waitMs > 0) await pause(waitMs, signal, stopping);
+      else if (snapshotAddsTo(newest, source.position())) return;
+      else await bell.wait(signal);
+    }
+  }
+
+  /** A stop ends any snapshot but the generation's first, without which nothing can be restored. */
+  async #takeSnapshot(store: ObjectStore, progress: ReplicaProgress): Promise<SnapshotInfo | undefined> {
+    const { source, options, logger, bell, stopping } = this.#context;
+    const newest = this.#snapshot;
+    const life = this.#controller.signal;
+    const { signal, unlink } = newest ? linkSignals(life, stopping) : linkSignals(life);
+    try {
+      return await takeSnapshot({
+        name: options.name,
+        store,
+        source,
+        logger,
+        signal,
+        accept: (position) => position.generation === this.generation && snapshotAddsTo(newest, position),
+        segmentsStored: (position, held) => {
+          progress.begin(position.index);
+          bell.ring();
+          return progress.storedThrough(position, { signal, failFast: held });
+        },
+      });
+    } catch (error) {
+      if (this.over) this.abort();
+      if (newest && stopping.aborted) return undefined;
+      throw error;
+    } finally {
+      unlink();
+    }
+  }
+}

@@ -1,0 +1,124 @@
+/** Where a replica stands when a process begins: learnt from its listings and its last segment, proven by the source. */
+
+import { hasCode } from '../base/errors.ts';
+import { formatIndex } from '../format/names.ts';
+import type { Position } from '../format/position.ts';
+import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { type SegmentInfo, type SnapshotInfo, listSegments, listSnapshots } from './catalog.ts';
+import { type SegmentEnd, readSegmentEnd } from './replica-segment.ts';
+import type { SegmentSource } from './segment-source.ts';
+
+export interface StartingPoint {
+  /** The end of what is stored of the generation; undefined when nothing is. */
+  readonly stored: Position | undefined;
+  /** The newest snapshot of the generation. */
+  readonly snapshot: SnapshotInfo | undefined;
+  /** Why the generation cannot be continued; undefined when it can. */
+  readonly broken: string | undefined;
+}
+
+/**
+ * Learns how far `generation` is stored: one LIST of its snapshots, one of its segments, and one or two GETs.
+ * What it finds to be stored belongs to the source's chain; else `broken` says why not.
+ */
+export async function learnPosition(
+  store: ObjectStore,
+  source: SegmentSource,
+  generation: string,
+  signal: AbortSignal,
+): Promise<StartingPoint> {
+  const snapshots = await listSnapshots(store, generation, { signal });
+  const segments = await listSegments(store, generation, { signal });
+  const snapshot = snapshots.at(-1);
+  const hole = findHole(snapshot, segments);
+  if (hole !== undefined) return { stored: undefined, snapshot, broken: hole };
+  const end = await findEnd(store, source, { snapshot, segments }, signal);
+  if (typeof end === 'string') return { stored: undefined, snapshot, broken: end };
+  return { stored: end && { generation, ...end }, snapshot, broken: undefined };
+}
+
+/** The first index after the newest snapshot whose WAL does not begin in the replica, although a later one is there. */
+function findHole(snapshot: SnapshotInfo | undefined, segments: readonly SegmentInfo[]): string | undefined {
+  const last = segments.at(-1);
+  if (!last) return undefined;
+  const begun = new Set(segments.filter(({ offset }) => offset === 0).map(({ index }) => index));
+  const from = snapshot?.index ?? last.index;
+  for (let index = from; index <= last.index; index++) {
+    if (!begun.has(index)) return `replica misses the start of wal index ${formatIndex(index)}`;
+  }
+  return undefined;
+}
+
+type Place = Omit<Position, 'generation'>;
+
+interface Contents {
+  readonly snapshot: SnapshotInfo | undefined;
+  readonly segments: readonly SegmentInfo[];
+}
+
+/** The end of what is stored, undefined when nothing is, or the reason why it cannot be continued. */
+async function findEnd(
+  store: ObjectStore,
+  source: SegmentSource,
+  { snapshot, segments }: Contents,
+  signal: AbortSignal,
+): Promise<Place | string | undefined> {
+  const last = segments.at(-1);
+  if (!last) return snapshot && startOfIndex(source, snapshot.index);
+  const end = await readEnd(store, source, last, signal);
+  if (end && end.offset > WAL_HEADER_SIZE) return provenEnd(source, last, end);
+  // A bare WAL header, or bytes that do not decode: the segment before it is the proof, and this one is written anew.
+  const rewritable =
+    end !== undefined || (source.hasIndex(last.index) && source.indexEnd(last.index) > last.offset);
+  if (!rewritable) return `replica's last wal segment cannot be read: ${last.key}`;
+  const previous = segments.at(-2);
+  if (!previous) {
+    return last.offset === 0
+      ? startOfIndex(source, last.index)
+      : `replica's last wal segment cannot be read: ${last.key}`;
+  }
+  const previousEnd = await readEnd(store, source, previous, signal);
+  if (!previousEnd || !adjoins(source, previous, previousEnd, last)) {
+    return `replica's last wal segments cannot be read: ${previous.key}, ${last.key}`;
+  }
+  return provenEnd(source, previous, previousEnd);
+}
+
+/** Undefined when the segment cannot be decoded. */
+async function readEnd(
+  store: ObjectStore,
+  source: SegmentSource,
+  segment: SegmentInfo,
+  signal: AbortSignal,
+): Promise<SegmentEnd | undefined> {
+  try {
+    return await readSegmentEnd(store, segment, source.pageSizeBytes, signal);
+  } catch (error) {
+    if (hasCode(error, 'corrupt', 'unsupported')) return undefined;
+    throw error;
+  }
+}
+
+async function provenEnd(
+  source: SegmentSource,
+  segment: SegmentInfo,
+  end: SegmentEnd,
+): Promise<Place | string> {
+  const place = { index: segment.index, offset: end.offset };
+  if (await source.contains(place.index, place.offset, end.checksum)) return place;
+  return `replica's end ${formatIndex(place.index)}:${place.offset} is not in the shadow wal`;
+}
+
+/** Whether writing on from `end` of `segment` writes the object of `next` anew, under the same key. */
+function adjoins(source: SegmentSource, segment: SegmentInfo, end: SegmentEnd, next: SegmentInfo): boolean {
+  if (next.index === segment.index) return next.offset === end.offset;
+  return (
+    next.offset === 0 && next.index === segment.index + 1 && source.indexEnd(segment.index) === end.offset
+  );
+}
+
+function startOfIndex(source: SegmentSource, index: number): Place | string {
+  if (index === source.position().index || source.hasIndex(index)) return { index, offset: 0 };
+  return `shadow wal of index ${formatIndex(index)} is gone before it was replicated`;
+}

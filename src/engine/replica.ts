@@ -1,0 +1,165 @@
+/**
+ * One replica of one database: follows the committed chain into an object store, in its own time. Its failures stay
+ * its own: they are counted, logged and retried, and hold back neither the database nor other replicas.
+ */
+
+import { backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
+import { hasCode, messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { StoreConfig } from '../storage/store-config.ts';
+import type { ReplicaOptions } from './options.ts';
+import type { ReplicaContext } from './replica-context.ts';
+import { ReplicaFailures } from './replica-failure.ts';
+import { GenerationReplication, type ReplicaLag } from './replica-generation.ts';
+import { Bell, pause } from './replica-wait.ts';
+import type { SegmentSource } from './segment-source.ts';
+import type { ReplicaStats } from './stats.ts';
+
+/** How long calls that were aborted may take to end before a stop no longer waits for them. */
+const ABORT_GRACE_MS = 500;
+/** Delays after a failure that no retry further down has taken care of. */
+const RETRY = { baseMs: 1000, maxMs: 30_000 } as const;
+
+export interface ReplicaDependencies {
+  readonly options: ReplicaOptions;
+  /** Has a position already. Its listeners are also called when the generation changes. */
+  readonly source: SegmentSource;
+  readonly openStore: (config: StoreConfig) => Promise<ObjectStore>;
+  /** Without attributes of the database and the replica: they are added here. */
+  readonly logger: Logger;
+  /** The time in epoch milliseconds; the system's by default. */
+  readonly clock?: () => number;
+}
+
+export class Replica {
+  readonly stats: ReplicaStats;
+  readonly #context: ReplicaContext;
+  /** Fires first: upload what is committed, begin nothing else. */
+  readonly #stopping = new AbortController();
+  /** Fires last: whatever is under way ends. */
+  readonly #aborting = new AbortController();
+  #store: Promise<ObjectStore> | undefined;
+  #running: Promise<void> | undefined;
+  #unsubscribe: (() => void) | undefined;
+  #current: GenerationReplication | undefined;
+
+  constructor({ options, source, openStore, logger, clock = Date.now }: ReplicaDependencies) {
+    this.stats = {
+      name: options.name,
+      type: options.store.type,
+      generation: undefined,
+      walIndex: 0,
+      walOffset: 0,
+      walBytes: 0,
+      validationOkCount: 0,
+      validationErrorCount: 0,
+      lastError: undefined,
+    };
+    const ownLogger = logger.with({ db: source.path, replica: options.name });
+    this.#context = {
+      options,
+      source,
+      logger: ownLogger,
+      plainLogger: logger,
+      now: clock,
+      stats: this.stats,
+      failures: new ReplicaFailures(ownLogger, clock, this.stats),
+      stopping: this.#stopping.signal,
+      bell: new Bell(),
+      store: () => this.#open(openStore),
+      schedule: {
+        retentionCheckedAtMs: clock(),
+        retentionSettled: false,
+        retentionRefused: false,
+        validatedAtMs: clock(),
+      },
+    };
+  }
+
+  /** Begins to replicate, in the background. Call it once; after a stop it does nothing. */
+  start(): void {
+    if (this.#stopping.signal.aborted) return;
+    this.#unsubscribe = this.#context.source.onAdvance(() => this.#advanced());
+    this.#running = this.#run();
+  }
+
+  /**
+   * Uploads what is committed, then ends; when `signal` fires it ends at once. Never rejects.
+   * @returns `unstored`: in words what the store does not hold; undefined when it holds everything
+   */
+  async stop(signal: AbortSignal): Promise<{ unstored: string | undefined }> {
+    this.#stopping.abort();
+    this.#context.bell.ring();
+    let timer: NodeJS.Timeout | undefined;
+    const givenUp = new Promise<void>((resolve) => {
+      const abort = (): void => {
+        this.#aborting.abort();
+        this.#current?.abort();
+        timer = setTimeout(resolve, ABORT_GRACE_MS);
+      };
+      if (signal.aborted) abort();
+      else signal.addEventListener('abort', abort, { once: true });
+    });
+    await Promise.race([this.#end(), givenUp]);
+    clearTimeout(timer);
+    const unstored = this.#current?.unstored;
+    if (unstored === undefined) return { unstored };
+    const { lastError } = this.stats;
+    return { unstored: lastError === undefined ? unstored : `${unstored}: ${lastError}` };
+  }
+
+  /** How far the store is behind the database; undefined when everything committed can be restored from it. */
+  lagging(): ReplicaLag | undefined {
+    return this.#current?.lag;
+  }
+
+  async #end(): Promise<void> {
+    await this.#running;
+    this.#unsubscribe?.();
+    try {
+      await (await this.#store)?.close();
+    } catch (error) {
+      this.#context.logger.warn('cannot close the store', { error: messageOf(error) });
+    }
+  }
+
+  #open(openStore: (config: StoreConfig) => Promise<ObjectStore>): Promise<ObjectStore> {
+    this.#store ??= openStore(this.#context.options.store).catch((error: unknown) => {
+      this.#store = undefined;
+      throw error;
+    });
+    return this.#store;
+  }
+
+  #advanced(): void {
+    this.#current?.advanced();
+    this.#context.bell.ring();
+  }
+
+  /** Never rejects. */
+  async #run(): Promise<void> {
+    try {
+      await this.#followGenerations(this.#aborting.signal);
+    } catch (error) {
+      if (!hasCode(error, 'aborted')) this.#context.failures.failed('monitor', error);
+    }
+  }
+
+  /** One generation after the other, until everything is stored after a stop. Rejects with 'aborted'. */
+  async #followGenerations(signal: AbortSignal): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const current = new GenerationReplication(this.#context);
+      this.#current = current;
+      try {
+        await current.run();
+        return;
+      } catch (error) {
+        throwIfAborted(signal);
+        if (current.over) continue;
+        this.#context.failures.failed('monitor', error);
+      }
+      await pause(backoffDelayMs(attempt, RETRY), signal, this.#stopping.signal);
+    }
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * Retention of a replica: which objects no moment of the retention window needs, and their deletion. The planner is
+ * pure; it would rather keep an object too long than delete one too early.
+ */
+
+import { type LitestreamError, wrapError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import {
+  type SegmentInfo,
+  type SnapshotInfo,
+  listGenerations,
+  listSegments,
+  listSnapshots,
+} from './catalog.ts';
+
+/** Keys given to a store at once. */
+const DELETE_BATCH = 1000;
+/** A restore under way may still need what left the window a moment ago. */
+const MAX_GRACE_MS = 5 * 60_000;
+
+export interface RetentionRequest {
+  /** Of all generations of the replica. */
+  readonly snapshots: readonly SnapshotInfo[];
+  readonly segments: readonly SegmentInfo[];
+  /** Epoch milliseconds. */
+  readonly now: number;
+  /** <= 0: nothing is ever deleted. */
+  readonly retentionMs: number;
+  /** Never deleted whole, whatever its age. */
+  readonly currentGeneration: string;
+  /** Added to the window: for restores under way and clocks that differ. */
+  readonly graceMs: number;
+}
+
+/** What goes of one generation. */
+export interface RetentionCut {
+  readonly generation: string;
+  /** The oldest index that stays; undefined when the whole generation goes. */
+  readonly beforeIndex: number | undefined;
+  readonly snapshots: readonly SnapshotInfo[];
+  readonly segments: readonly SegmentInfo[];
+}
+
+export interface RetentionPlan {
+  readonly keptSnapshots: readonly SnapshotInfo[];
+  readonly keptSegments: readonly SegmentInfo[];
+  readonly cuts: readonly RetentionCut[];
+  /**
+   * Keys in the order in which to delete them: from the newest to the oldest, so that a run that is cut short leaves
+   * a whole prefix of the history that goes.
+   */
+  readonly deletions: readonly string[];
+}
+
+interface Generation {
+  readonly name: string;
+  readonly snapshots: SnapshotInfo[];
+  readonly segments: SegmentInfo[];
+  /** When its newest object was written, in epoch milliseconds. */
+  newestMs: number;
+}
+
+/**
+ * Plans what to delete so that every moment of the window `[now - retentionMs - graceMs, now]` stays restorable.
+ *
+ * Of each generation the newest snapshot that is not younger than the window's start stays, with all WAL from its
+ * index on. A generation goes whole when all of it is older than the window and a later one has a snapshot at or
+ * before the window's start, so that no moment of the window falls to it.
+ */
+export function planRetention(request: RetentionRequest): RetentionPlan {
+  const { retentionMs, graceMs, currentGeneration } = request;
+  const generations = groupByGeneration(request);
+  const startMs = request.now - retentionMs - graceMs;
+  const cuts: RetentionCut[] = [];
+  for (const generation of retentionMs > 0 ? generations : []) {
+    const { name, snapshots, segments } = generation;
+    const superseded =
+      name !== currentGeneration &&
+      generation.newestMs < startMs &&
+      isSuperseded(generation, generations, startMs);
+    const base = snapshots.findLast(({ createdAt }) => createdAt.getTime() <= startMs);
+    const beforeIndex = superseded ? undefined : base?.index;
+    if (!superseded && beforeIndex === undefined) continue;
+    const goes = ({ index }: { index: number }): boolean => beforeIndex === undefined || index < beforeIndex;
+    const cut = {
+      generation: name,
+      beforeIndex,
+      snapshots: snapshots.filter(goes),
+      segments: segments.filter(goes),
+    };
+    if (cut.snapshots.length + cut.segments.length > 0) cuts.push(cut);
+  }
+  const deletions = cuts.flatMap(deletionOrder);
+  const doomed = new Set(deletions);
+  return {
+    keptSnapshots: request.snapshots.filter(({ key }) => !doomed.has(key)),
+    keptSegments: request.segments.filter(({ key }) => !doomed.has(key)),
+    cuts,
+    deletions,
+  };
+}
+
+/** Generations from the newest to the oldest; their snapshots and segments by index and offset. */
+function groupByGeneration({ snapshots, segments }: RetentionRequest): Generation[] {
+  const groups = new Map<string, Generation>();
+  const groupOf = ({ generation, createdAt }: SnapshotInfo | SegmentInfo): Generation => {
+    let group = groups.get(generation);
+    if (!group) {
+      group = { name: generation, snapshots: [], segments: [], newestMs: -Infinity };
+      groups.set(generation, group);
+    }
+    group.newestMs = Math.max(group.newestMs, createdAt.getTime());
+    return group;
+  };
+  for (const snapshot of snapshots) groupOf(snapshot).snapshots.push(snapshot);
+  for (const segment of segments) groupOf(segment).segments.push(segment);
+  for (const group of groups.values()) {
+    group.snapshots.sort((a, b) => a.index - b.index);
+    group.segments.sort((a, b) => a.index - b.index || a.offset - b.offset);
+  }
+  return [...groups.values()].sort((a, b) => b.newestMs - a.newestMs);
+}
+
+/** Whether a snapshot of another generation, later than all of this one, stands at or before the window's start. */
+function isSuperseded(generation: Generation, generations: readonly Generation[], startMs: number): boolean {
+  return generations.some(
+    (other) =>
+      other !== generation &&
+      other.snapshots.some(({ createdAt }) => {
+        const ms = createdAt.getTime();
+        return ms <= startMs && ms >= generation.newestMs;
+      }),
+  );
+}
+
+/** From the newest to the oldest; a snapshot comes before the segments of its index in history, so it goes after them. */
+function deletionOrder({ snapshots, segments }: RetentionCut): string[] {
+  const places = [
+    ...snapshots.map(({ key, index }) => ({ key, index, offset: -1 })),
+    ...segments.map(({ key, index, offset }) => ({ key, index, offset })),
+  ];
+  return places.sort((a, b) => b.index - a.index || b.offset - a.offset).map(({ key }) => key);
+}
+
+export interface EnforceRetentionRequest {
+  readonly store: ObjectStore;
+  readonly retentionMs: number;
+  readonly currentGeneration: string;
+  /** Epoch milliseconds. */
+  readonly now: number;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+export interface RetentionResult {
+  /** Nothing can leave the window before another snapshot is written. */
+  readonly settled: boolean;
+  /** The store does not permit to delete: everything is still there. */
+  readonly refusal: LitestreamError | undefined;
+}
+
+/** Lists the replica and deletes what has left the window. */
+export async function enforceRetention(request: EnforceRetentionRequest): Promise<RetentionResult> {
+  const { store, retentionMs, currentGeneration, now, logger, signal } = request;
+  const snapshots: SnapshotInfo[] = [];
+  const segments: SegmentInfo[] = [];
+  for (const generation of await listGenerations(store, { signal })) {
+    snapshots.push(...(await listSnapshots(store, generation, { signal })));
+    for (const segment of await listSegments(store, generation, { signal })) segments.push(segment);
+  }
+  const graceMs = Math.min(MAX_GRACE_MS, retentionMs / 10);
+  const plan = planRetention({ snapshots, segments, now, retentionMs, currentGeneration, graceMs });
+  try {
+    for (let at = 0; at < plan.deletions.length; at += DELETE_BATCH) {
+      await store.delete(plan.deletions.slice(at, at + DELETE_BATCH), { signal });
+    }
+  } catch (error) {
+    const wrapped = wrapError(error, `delete from ${store.location} what left the retention window`);
+    if (wrapped.code !== 'permission') throw wrapped;
+    return { settled: false, refusal: wrapped };
+  }
+  for (const cut of plan.cuts) logCut(logger, cut);
+  const left = new Set([...plan.keptSnapshots, ...plan.keptSegments].map(({ generation }) => generation));
+  return { settled: plan.keptSnapshots.length <= 1 && left.size <= 1, refusal: undefined };
+}
+
+function logCut(logger: Logger, { generation, beforeIndex, snapshots, segments }: RetentionCut): void {
+  for (const { index } of snapshots) logger.info('snapshot deleted', { generation, index });
+  if (beforeIndex === undefined) logger.info('generation deleted', { generation, n: segments.length });
+  else if (segments.length > 0) {
+    // v0.3.13's own words: people search their logs for them.
+    logger.info('wal segmented deleted before', { generation, index: beforeIndex, n: segments.length });
+  }
+}

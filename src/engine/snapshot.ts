@@ -1,0 +1,154 @@
+/**
+ * Snapshots of a database in a replica: when one is due, and how it is taken so that its time is never earlier than
+ * that of the segments it needs.
+ */
+
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatDuration } from '../base/duration.ts';
+import { hasCode, messageOf, wrapError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { encodeLz4Frame } from '../format/lz4-frame.ts';
+import { snapshotKey } from '../format/names.ts';
+import { type Position, formatPosition } from '../format/position.ts';
+import type { ObjectInfo, ObjectStore } from '../storage/object-store.ts';
+import type { SnapshotInfo } from './catalog.ts';
+import type { ReplicaOptions } from './options.ts';
+import type { SegmentSource, SnapshotHold } from './segment-source.ts';
+
+const READ_SIZE = 1 << 20;
+
+/**
+ * When the snapshot after `newest` is due, in epoch milliseconds: Infinity for never. Without news in the WAL none is
+ * needed even then.
+ */
+export function snapshotDueAtMs(
+  newest: SnapshotInfo,
+  options: Pick<ReplicaOptions, 'snapshotIntervalMs' | 'retentionMs'>,
+): number {
+  const intervals = [options.snapshotIntervalMs, options.retentionMs].filter((ms) => ms > 0);
+  return newest.createdAt.getTime() + Math.min(...intervals, Infinity);
+}
+
+/**
+ * Whether a snapshot at `position` saves anything over `newest` of the same generation. One of the same index does
+ * not: both need that WAL from its start, and it would replace the older one, from which earlier moments are restored.
+ */
+export function snapshotAddsTo(newest: SnapshotInfo | undefined, position: Position): boolean {
+  return newest === undefined || (position.index > newest.index && position.offset > 0);
+}
+
+export interface SnapshotRequest {
+  /** The replica's name, for the spool file. */
+  readonly name: string;
+  readonly store: ObjectStore;
+  readonly source: SegmentSource;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+  /** Asked while the file is held; false: no snapshot now. */
+  readonly accept: (position: Position) => boolean;
+  /**
+   * Resolves when all segments up to `position` are stored.
+   * @param held the database file is held meanwhile: reject rather than wait long
+   */
+  readonly segmentsStored: (position: Position, held: boolean) => Promise<void>;
+}
+
+/**
+ * Takes a snapshot and publishes it after the segments that it needs. A store that is not local gets it from a file
+ * in the meta directory, so that the database is held no longer than the disk needs; when that is full, straight from
+ * the database. Nothing is left behind on failure.
+ * @returns the snapshot, or undefined when `accept` refused
+ */
+export async function takeSnapshot(request: SnapshotRequest): Promise<SnapshotInfo | undefined> {
+  const { source, logger, signal } = request;
+  const hold = await source.holdSnapshot({ signal });
+  try {
+    const { position } = hold;
+    if (!request.accept(position)) return undefined;
+    logger.info('write snapshot', { position: formatPosition(position) });
+    const startedAtMs = performance.now();
+    const { key, sizeBytes, modifiedAt } = await publish(request, hold);
+    logger.info('snapshot written', {
+      position: formatPosition(position),
+      elapsed: formatDuration(performance.now() - startedAtMs),
+      sz: sizeBytes,
+    });
+    const { generation, index } = position;
+    return { key, generation, index, sizeBytes, createdAt: modifiedAt };
+  } finally {
+    await hold.release();
+  }
+}
+
+async function publish(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
+  if (request.store.capabilities.local) return publishHeld(request, hold);
+  const path = spoolPath(request.source, request.name);
+  try {
+    let sizeBytes: number;
+    try {
+      sizeBytes = await writeSpool(path, encodeLz4Frame(hold.read({ signal: request.signal })));
+    } catch (error) {
+      if (!hasCode(error, 'disk-full')) throw error;
+      request.logger.warn('no room to spool the snapshot: checkpoints wait for its upload', {
+        error: messageOf(error),
+      });
+      await rm(path, { force: true });
+      return await publishHeld(request, hold);
+    }
+    await hold.release();
+    await request.segmentsStored(hold.position, false);
+    const body = createReadStream(path, { highWaterMark: READ_SIZE });
+    return await put(request, hold.position, body, sizeBytes);
+  } finally {
+    await rm(path, { force: true });
+  }
+}
+
+async function publishHeld(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
+  await request.segmentsStored(hold.position, true);
+  const body = encodeLz4Frame(hold.read({ signal: request.signal }));
+  return put(request, hold.position, body, hold.sizeBytes);
+}
+
+async function put(
+  { store, signal }: SnapshotRequest,
+  { generation, index }: Position,
+  body: AsyncIterable<Uint8Array>,
+  sizeHintBytes: number,
+): Promise<ObjectInfo> {
+  const key = snapshotKey(generation, index);
+  try {
+    return await store.put(key, body, { signal, sizeHintBytes });
+  } catch (error) {
+    throw wrapError(error, `write snapshot ${key}`);
+  }
+}
+
+function spoolPath(source: SegmentSource, name: string): string {
+  return join(source.metaPath, `snapshot-${encodeURIComponent(name)}.tmp`);
+}
+
+/** Removes what a process that died left of a spooled snapshot. */
+export async function removeSpool(source: SegmentSource, name: string): Promise<void> {
+  await rm(spoolPath(source, name), { force: true });
+}
+
+/** Writes everything to a new file and gives its size. */
+async function writeSpool(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
+  let sizeBytes = 0;
+  let file: FileHandle | undefined;
+  try {
+    file = await open(path, 'w', 0o600);
+    for await (const chunk of content) {
+      await file.writeFile(chunk);
+      sizeBytes += chunk.byteLength;
+    }
+    return sizeBytes;
+  } catch (error) {
+    throw wrapError(error, `spool snapshot to ${path}`);
+  } finally {
+    await file?.close();
+  }
+}
