@@ -24,6 +24,7 @@ import { RotationSchedule, type WalExtent } from './rotation-schedule.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
 import type { ShadowWal } from './shadow-wal.ts';
 import type { DatabaseStats } from './stats.ts';
+import { SyncPace } from './sync-pace.ts';
 import { WakeTimer } from './wake-timer.ts';
 
 export interface DatabaseParts {
@@ -33,13 +34,10 @@ export interface DatabaseParts {
   readonly watch: DirectoryWatch;
 }
 
-/** Copies are at least this far apart: enough for an application that waits for our read mark, little work under load. */
-const MIN_SYNC_GAP_MS = 10;
-/**
- * A file system event comes when a frame is written, which is before it is committed. So we look again after these
- * delays; the poll (monitor-interval) is behind them.
- */
-const LOOK_AGAIN_MS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
+/** After something was in the way. */
+const RETRY_MS = 10;
+/** A file that appears is given time to become a database. */
+const REOPEN_AFTER_EVENT_MS = 50;
 const MAX_REOPEN_DELAY_MS = 10_000;
 /** The same problem is logged again after this long. */
 const REPEAT_LOG_MS = 60_000;
@@ -73,8 +71,7 @@ export class Database implements SegmentSource {
   #restartReason: string | undefined;
   #unwatch: (() => void)[] = [];
   #identityDoubtful = false;
-  #looks: number = LOOK_AGAIN_MS.length;
-  #lastSyncMs = -Infinity;
+  readonly #pace: SyncPace;
   #nextPollMs = 0;
   #failures = 0;
   #reported: { text: string; atMs: number } | undefined;
@@ -93,6 +90,7 @@ export class Database implements SegmentSource {
     this.metaPath = parts.options.metaPath ?? defaultMetaPath(parts.options.path);
     this.#logger = parts.logger.with({ db: parts.options.path });
     this.#rotation = new RotationSchedule(parts.options, performance.now());
+    this.#pace = new SyncPace(parts.options.replicas.map((replica) => replica.syncIntervalMs));
     for (const replica of parts.options.replicas) this.#retained.set(replica.name, undefined);
     this.stats = {
       path: this.path,
@@ -242,22 +240,23 @@ export class Database implements SegmentSource {
       this.#restartReason = undefined;
       await this.#newGeneration(session, reason);
     } else if (session.hasNews()) {
-      const waitMs = this.#lastSyncMs + MIN_SYNC_GAP_MS - nowMs;
+      const waitMs = this.#pace.waitMs(nowMs);
       if (waitMs > 0) this.#timer.wakeIn(waitMs);
       else await this.#sync(session);
     }
     await this.#rotateIfDue(session);
     this.#recovered();
-    if (this.#looks < LOOK_AGAIN_MS.length) this.#timer.wakeIn(LOOK_AGAIN_MS[this.#looks++] ?? 0);
-    this.#timer.wakeIn(Math.max(0, this.#nextPollMs - performance.now()));
+    const endMs = performance.now();
+    this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, this.#pace.nextLookMs(endMs) ?? Infinity));
   }
 
   async #sync(session: DatabaseSession): Promise<void> {
     const startMs = performance.now();
     this.stats.syncCount++;
     const outcome = await session.sync();
-    this.#lastSyncMs = performance.now();
-    this.stats.syncSeconds += (this.#lastSyncMs - startMs) / 1000;
+    const endMs = performance.now();
+    this.stats.syncSeconds += (endMs - startMs) / 1000;
+    this.#pace.copied(outcome.kind === 'ok' && outcome.copiedBytes > 0, endMs);
     switch (outcome.kind) {
       case 'ok':
         this.stats.totalWalBytes += outcome.copiedBytes;
@@ -265,7 +264,7 @@ export class Database implements SegmentSource {
         return;
       case 'retry':
         this.#logger.debug('sync: later', { reason: outcome.reason });
-        this.#timer.wakeIn(LOOK_AGAIN_MS[3]);
+        this.#timer.wakeIn(RETRY_MS);
         return;
       case 'lost':
         await this.#newGeneration(session, outcome.reason);
@@ -295,7 +294,7 @@ export class Database implements SegmentSource {
       this.#logger.debug('checkpoint: wal will be restarted', { frames: wal.frames });
     } else {
       this.#rotation.failed(wal, nowMs);
-      this.#timer.wakeIn(MIN_SYNC_GAP_MS);
+      this.#timer.wakeIn(RETRY_MS);
     }
     if (outcome.kind === 'unsynced') return;
     this.stats.writerBlockedSeconds += outcome.blockedMs / 1000;
@@ -317,7 +316,7 @@ export class Database implements SegmentSource {
       this.#pageSizeBytes = session.pageSizeBytes;
       this.#rotation = new RotationSchedule(this.#options, performance.now());
       this.#nextPollMs = 0;
-      this.#looks = 0;
+      this.#pace.event(true, performance.now());
       this.#watchFiles([this.path, realPath, `${realPath}-wal`]);
       this.#advanced(session);
       this.#recovered();
@@ -413,8 +412,8 @@ export class Database implements SegmentSource {
     this.#unwatch = [...new Set(paths)].map((path) =>
       this.#parts.watch.add(path, (event) => {
         if (event === 'rename') this.#identityDoubtful = true;
-        this.#looks = 0;
-        this.#timer.wakeIn(this.#session ? 0 : MIN_SYNC_GAP_MS);
+        const lookInMs = this.#pace.event(!path.endsWith('-wal'), performance.now());
+        this.#timer.wakeIn(this.#session ? lookInMs : REOPEN_AFTER_EVENT_MS);
       }),
     );
   }
