@@ -80,9 +80,9 @@ async function writeTemporary(
   options: DurableFileOptions,
 ): Promise<WrittenFile> {
   const mode = options.mode ?? 0o600;
-  const handle = await open(path, 'w', mode);
+  const handle = await openNew(path, mode);
   try {
-    // The umask, or a left-over file of the same name, may have given it another mode.
+    // The umask may have taken bits away.
     await handle.chmod(mode);
     if (options.owner !== undefined) await giveTo(handle, options.owner);
     if (typeof data === 'string') await writeAll(handle, Buffer.from(data));
@@ -99,6 +99,17 @@ async function writeTemporary(
     return { sizeBytes: stats.size, modifiedAt: stats.mtime };
   } finally {
     await handle.close();
+  }
+}
+
+/** A new empty file; one that a crash left, whatever its mode, makes way. */
+async function openNew(path: string, mode: number): Promise<FileHandle> {
+  try {
+    return await open(path, 'wx', mode);
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    await rm(path);
+    return open(path, 'wx', mode);
   }
 }
 

@@ -89,6 +89,8 @@ function explain(failure: Failure, target: S3Target): Explanation {
       return { code: 'not-found', advice: `no ${bucket}: create it, or check bucket, region and endpoint` };
     case 'NoSuchKey':
       return { code: 'not-found', advice: `no such object in ${bucket}` };
+    case 'NoSuchUpload':
+      return { code: 'io', advice: `the upload is gone from ${bucket}: something else removed it` };
     case 'InvalidBucketName':
       return { code: 'config', advice: `${bucket} is not a valid bucket name: check bucket (${detail})` };
     case 'RequestTimeTooSkewed':

@@ -78,6 +78,7 @@ class Upload {
   ): Promise<void> {
     const stop = new AbortController();
     const onAbort = (): void => stop.abort(signal?.reason);
+    if (signal?.aborted === true) onAbort();
     signal?.addEventListener('abort', onAbort, { once: true });
     const sending = new Set<Promise<void>>();
     let failure: { error: unknown } | undefined;

@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+import fc from 'fast-check';
+import { MAX_PARTS, MIN_PART_SIZE, basePartSize, partSize, partsOf } from '../../src/storage/s3/parts.ts';
+import { chunked, readAll } from './contract.ts';
+
+const TIB = 1024 ** 4;
+
+describe('partSize', () => {
+  const total = (base: number): number => {
+    let sum = 0;
+    for (let number = 1; number <= MAX_PARTS; number++) sum += partSize(number, base);
+    return sum;
+  };
+
+  it('holds the largest object even when nothing is known of its size', () => {
+    expect(total(basePartSize(undefined))).toBeGreaterThan(TIB);
+    expect(partSize(1, MIN_PART_SIZE)).toBe(MIN_PART_SIZE);
+    expect(partSize(8000, MIN_PART_SIZE)).toBe(MIN_PART_SIZE);
+    expect(partSize(8001, MIN_PART_SIZE)).toBe(2 * MIN_PART_SIZE);
+  });
+
+  it('is the same for all parts of a body that is as large as its hint', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 5 * TIB }), (hint) => {
+        const base = basePartSize(hint);
+        expect(base).toBeGreaterThanOrEqual(MIN_PART_SIZE);
+        expect(partSize(Math.max(1, Math.ceil(hint / base)), base)).toBe(base);
+      }),
+    );
+  });
+});
+
+describe('partsOf', () => {
+  it('cuts bytes and streams alike, and knows the last part', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ maxLength: 200 }),
+        fc.integer({ min: 1, max: 60 }),
+        fc.integer({ min: 1, max: 60 }),
+        async (data, size, chunkSize) => {
+          for (const body of [data, chunked(data, chunkSize)]) {
+            const parts = await readAll(partsOf(body, size));
+            expect(Buffer.concat(parts.map((part) => part.data)).equals(data)).toBe(true);
+            expect(parts.map((part) => part.number)).toEqual(parts.map((_, place) => place + 1));
+            expect(parts.map((part) => part.last)).toEqual(
+              parts.map((_, place) => place === parts.length - 1),
+            );
+            for (const part of parts.slice(0, -1)) expect(part.data).toHaveLength(size);
+            if (data.length > 0) expect(parts.at(-1)!.data.length).toBeGreaterThan(0);
+          }
+        },
+      ),
+    );
+  });
+});
