@@ -76,7 +76,7 @@ export function splitReplicaUrl(text: string): ReplicaUrl {
     const whole = `${prefix}${escapePath(rawPath)}${suffix}`;
     return { scheme: lowered, host: '', path: whole === '' ? '' : cleanPath(whole) };
   }
-  return { scheme: lowered, host, path: cleanKeyPrefix(decodePath(rawPath)).replace(/^\//, '') };
+  return { scheme: lowered, host, path: cleanKeyPrefix(decodePath(rawPath)) };
 }
 
 /** Go's characters of a host; `%` only as the escape of bytes beyond ASCII, which no bucket has. */
@@ -127,10 +127,12 @@ function cleanPath(path: string): string {
   return posix.join('/', path).replace(/(?<=.)\/$/, '');
 }
 
-/** A key prefix without needless parts; a leading slash stays, being part of the keys. Empty for the bucket's root. */
+/**
+ * A key prefix without needless parts and outer slashes; empty for the bucket's root. v0.3.13 stores objects of the
+ * prefix `/a` under `a` too: its S3 client drops the slash from requests.
+ */
 export function cleanKeyPrefix(path: string): string {
-  const clean = path === '' ? '' : posix.normalize(path).replace(/(?<=.)\/$/, '');
-  return clean === '.' ? '' : clean;
+  return cleanPath(path).slice(1);
 }
 
 type S3Host = Pick<S3StoreConfig, 'bucket' | 'region' | 'endpoint' | 'forcePathStyle'>;

@@ -7,7 +7,7 @@ import type { FileStoreConfig, S3StoreConfig } from '../storage/store-config.ts'
 import type { Section } from './decode.ts';
 import { expandPath, type Surroundings } from './paths.ts';
 import { checkReplicaType, cleanKeyPrefix, isUrl, parseReplicaUrl, splitReplicaUrl } from './replica-url.ts';
-import { CONFIG } from './schema.ts';
+import { REPLICA } from './schema.ts';
 
 export interface ReplicaContext extends Surroundings {
   /** Absolute path of the replica's database. */
@@ -31,7 +31,7 @@ export function resolveReplica(section: Section, context: ReplicaContext): Repli
     );
   }
   const type = replicaType(section, context);
-  if (section.section('age') !== undefined && usesAge(section)) {
+  if (usesAge(section)) {
     throw fail('age encryption is not supported yet', section.startOf('age'));
   }
   warnOfKeysWithoutEffect(section, type, context);
@@ -76,10 +76,7 @@ function usesAge(section: Section): boolean {
 
 /** A key of another type's replicas is ignored; that is never what was meant. */
 function warnOfKeysWithoutEffect(section: Section, type: string, context: ReplicaContext): void {
-  const replicaKeys = CONFIG.keys
-    .find(({ name }) => name === 'dbs')
-    ?.section?.keys.find(({ name }) => name === 'replicas')?.section?.keys;
-  for (const { name, types, kind } of replicaKeys ?? []) {
+  for (const { name, types, kind } of REPLICA.keys) {
     if (types === undefined || types.includes(type)) continue;
     if (kind === 'bool' ? section.bool(name) === undefined : section.string(name) === '') continue;
     context.warn(`${name} has no effect on a replica of type ${type}`, section.startOf(name));
@@ -136,7 +133,7 @@ function s3Location(section: Section, context: ReplicaContext): S3Location {
   }
   if (isUrl(bucket)) {
     const parsed = s3Url(section, 'bucket', bucket, context);
-    return { ...parsed, path: cleanKeyPrefix(`${parsed.path}/${path}`).replace(/^\//, '') };
+    return { ...parsed, path: cleanKeyPrefix(`${parsed.path}/${path}`) };
   }
   if (bucket === '') throw fail('bucket required for s3 replica', section.startOf('bucket'));
   return { bucket, path: cleanKeyPrefix(path), forcePathStyle: false };

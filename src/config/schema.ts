@@ -52,7 +52,8 @@ const AGE: SectionSpec = {
   ],
 };
 
-const REPLICA: SectionSpec = {
+/** One item of `replicas`. */
+export const REPLICA: SectionSpec = {
   goType: 'main.ReplicaConfig',
   keys: [
     {

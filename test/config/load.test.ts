@@ -136,7 +136,7 @@ dbs:
               store: {
                 type: 's3',
                 bucket: 'b',
-                path: '/lead/x',
+                path: 'lead/x',
                 region: 'r',
                 endpoint: 'https://127.0.0.1:9000',
                 forcePathStyle: true,

@@ -8,6 +8,7 @@ const provider = { type: 's3', forcePathStyle: true, skipVerify: false };
 describe('parseReplicaUrl', () => {
   it.each([
     ['s3://bucket/a//b/../c/', { ...plain, bucket: 'bucket', path: 'a/c' }],
+    ['s3://bucket/../x', { ...plain, bucket: 'bucket', path: 'x' }],
     ['s3://bucket', { ...plain, bucket: 'bucket', path: '' }],
     ['S3://bucket/?x=1#y', { ...plain, bucket: 'bucket', path: '' }],
     ['s3://u:p@bucket:9000/a%20b/é', { ...plain, bucket: 'bucket', path: 'a b/é' }],
