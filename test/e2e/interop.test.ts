@@ -119,12 +119,16 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
       await litestream.stop();
       const segments = (await rig.replicaFiles()).filter((name) => name.includes('/wal/'));
       const targets = (await indexes(rig)).map((index) => ['-index', index]);
-      const stats = await Promise.all(
-        segments.map((name) => fs.stat(join(rig.replica, 'generations', name))),
-      );
-      // v0.3.13 finds nothing after the last segment's time.
-      const times = stats.map((stat) => Math.ceil(stat.mtimeMs)).sort((x, y) => x - y);
-      for (const time of times.slice(0, -1).filter((time, i) => i % 4 === 0 && time < times.at(-1)! - 1)) {
+      const time = async (name: string) =>
+        Math.ceil((await fs.stat(join(rig.replica, 'generations', name))).mtimeMs);
+      const snapshots = (await rig.replicaFiles()).filter((name) => name.includes('/snapshots/'));
+      // There is nothing before the snapshot, and v0.3.13 finds nothing after the last segment's time.
+      const first = await time(snapshots[0]!);
+      const times = (await Promise.all(segments.map(time))).sort((x, y) => x - y);
+      const last = times.at(-1)! - 1;
+      const between = times.filter((time) => time >= first && time < last);
+      expect(between.length).toBeGreaterThan(4);
+      for (const time of between.filter((_, i) => i % 4 === 0)) {
         targets.push(['-timestamp', new Date(time).toISOString()]);
       }
       const sizes = new Set<number>();

@@ -75,11 +75,11 @@ export class Rig {
   async config(options: ReplicateOptions = {}): Promise<string> {
     const config = join(this.dir, `litestream-${this.#count++}.yml`);
     const replica = options.replica ?? [`path: ${this.replica}`, 'sync-interval: 20ms'];
-    const database = [
-      `path: ${options.path ?? this.database}`,
-      'monitor-interval: 20ms',
-      ...(options.database ?? []),
-    ];
+    const own = options.database ?? [];
+    const interval = own.some((line) => line.startsWith('monitor-interval'))
+      ? []
+      : ['monitor-interval: 20ms'];
+    const database = [`path: ${options.path ?? this.database}`, ...interval, ...own];
     const lines = [
       ...(options.global ?? []),
       'dbs:',

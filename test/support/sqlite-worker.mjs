@@ -37,6 +37,8 @@ function isBusy(error) {
 function open({ path, readonly = false, timeoutMs = 10_000, pragmas = [] }) {
   connection = new Database(path, { readonly, timeout: timeoutMs });
   for (const pragma of pragmas) connection.pragma(pragma);
+  // A connection whose first use of a WAL is a checkpoint blocks itself with the read lock that it opens the WAL by.
+  connection.prepare('SELECT count(*) FROM sqlite_schema').get();
 }
 
 function checkpoint({ mode, timeoutMs }) {
