@@ -4,12 +4,13 @@ import type { Logger } from '../base/logger.ts';
 import type { RestoreProgress } from '../engine/restore.ts';
 
 const REDRAW_MS = 100;
+const DEFAULT_COLUMNS = 80;
 /** Back to the first column, and clear to the end of the line. */
 const CLEAR = '\r\u001b[K';
 
 export interface ProgressTerminal {
-  /** Columns, or undefined when it does not say. */
-  readonly columns: number | undefined;
+  /** Its width; 0 when it does not say. */
+  readonly columns: number;
   write(text: string): void;
 }
 
@@ -35,7 +36,8 @@ export class ProgressLine {
     if (now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
     const line = formatProgress(progress, now - this.#startedAt);
-    this.#terminal.write(CLEAR + line.slice(0, (this.#terminal.columns ?? 80) - 1));
+    const { columns } = this.#terminal;
+    this.#terminal.write(CLEAR + line.slice(0, (columns > 0 ? columns : DEFAULT_COLUMNS) - 1));
     this.#shown = true;
   }
 

@@ -1,15 +1,14 @@
 /** databases, generations, snapshots and wal on a replica that v0.3.13 made, compared with what it prints itself. */
 
 import { execFile } from 'node:child_process';
-import { promises as fs } from 'node:fs';
+import { mkdtempSync, promises as fs, realpathSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeFixture, runOracle, runOurs } from './compare.ts';
 import type { Fixture } from './compare.ts';
-import { mkdtempSync, realpathSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 
 const LITESTREAM = fileURLToPath(new URL('../../bin/litestream', import.meta.url));
 

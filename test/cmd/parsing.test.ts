@@ -169,7 +169,7 @@ describe('progress', () => {
   test('warnings are printed above the line, informational lines not at all', () => {
     const written: string[] = [];
     const write = (text: string): void => void written.push(text);
-    const line = new ProgressLine({ columns: 80, write }, () => 0);
+    const line = new ProgressLine({ columns: 0, write }, () => 0);
     const logger = line.quiet(createLogger({ format: 'text', level: 'INFO', write, now: () => new Date(0) }));
     line.update(step);
     logger.info('downloaded wal');
