@@ -155,7 +155,7 @@ export async function readSegmentEnd(
     for await (const chunk of decodeLz4Frame(body.stream)) {
       sizeBytes += chunk.byteLength;
       const last = chunk.byteLength >= frameSize ? chunk : Buffer.concat([tail, chunk]);
-      tail = last.slice(-frameSize);
+      tail = last.subarray(-frameSize);
     }
   } catch (error) {
     throw wrapError(error, `read wal segment ${segment.key}`);

@@ -76,7 +76,8 @@ export async function validate(request: ValidationRequest): Promise<ValidationRe
     const restored = await fingerprint(createReadStream(outputPath, { highWaterMark: BLOCK_SIZE, signal }));
     return { position, problem: difference(live, restored, source.pageSizeBytes) };
   } catch (error) {
-    if (hasCode(error, 'gap', 'corrupt', 'no-backup')) return { position, problem: error.message };
+    if (hasCode(error, 'gap', 'corrupt', 'not-found', 'no-backup'))
+      return { position, problem: error.message };
     throw error;
   } finally {
     await removeValidationFiles(source, name);

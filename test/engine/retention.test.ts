@@ -1,0 +1,286 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { LitestreamError } from '../../src/base/errors.ts';
+import type { SegmentInfo, SnapshotInfo } from '../../src/engine/catalog.ts';
+import { Replica } from '../../src/engine/replica.ts';
+import { enforceRetention, planRetention } from '../../src/engine/retention.ts';
+import { snapshotAddsTo, snapshotDueAtMs } from '../../src/engine/snapshot.ts';
+import { segmentKey, snapshotKey } from '../../src/format/names.ts';
+import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
+import { FakeSource, FaultStore, type LogLine, OPTIONS, recordingLogger, until } from './replica-rig.ts';
+
+const HOUR = 3600_000;
+const name = (number: number): string => number.toString(16).padStart(16, '0');
+
+function snapshot(generation: number, index: number, ms: number): SnapshotInfo {
+  const key = snapshotKey(name(generation), index);
+  return { key, generation: name(generation), index, sizeBytes: 1, createdAt: new Date(ms) };
+}
+
+/** A segment of one byte at `offset`. */
+function segment(generation: number, index: number, offset: number, ms: number): SegmentInfo {
+  const key = segmentKey(name(generation), index, offset);
+  return { key, generation: name(generation), index, offset, sizeBytes: 1, createdAt: new Date(ms) };
+}
+
+interface Objects {
+  readonly snapshots: readonly SnapshotInfo[];
+  readonly segments: readonly SegmentInfo[];
+}
+
+/** The state that a restore to `ms` gives, in words; a hole gives 'hole'. */
+function restoreAt({ snapshots, segments }: Objects, ms: number): string | undefined {
+  const then = <T extends SnapshotInfo | SegmentInfo>(objects: readonly T[]): T[] =>
+    objects.filter(({ createdAt }) => createdAt.getTime() <= ms);
+  const bases = then(snapshots);
+  const restorable = new Set(bases.map(({ generation }) => generation));
+  const newest = [...bases, ...then(segments)]
+    .filter(({ generation }) => restorable.has(generation))
+    .reduce<SnapshotInfo | undefined>((a, b) => (a && a.createdAt > b.createdAt ? a : b), undefined);
+  if (!newest) return undefined;
+  const { generation } = newest;
+  const base = bases
+    .filter((one) => one.generation === generation)
+    .reduce((a, b) => (a.index > b.index ? a : b));
+  let place = { index: base.index, offset: 0 };
+  for (const one of then(segments).filter((s) => s.generation === generation && s.index >= base.index)) {
+    if (one.index === place.index + 1 && one.offset === 0) place = { index: one.index, offset: 0 };
+    if (one.index !== place.index || one.offset !== place.offset) return 'hole';
+    place = { index: one.index, offset: one.offset + 1 };
+  }
+  return `${generation}/${place.index}:${place.offset}`;
+}
+
+/** A replica over months: commits, rotations, snapshots when due, new generations, retention. */
+class Simulation {
+  now = 0;
+  snapshots: SnapshotInfo[] = [];
+  segments: SegmentInfo[] = [];
+  /** What a restore to a moment must give, from that moment on, in order. */
+  readonly truth: { ms: number; state: string }[] = [];
+  generation = 0;
+  #index = 0;
+  #offset = 0;
+  #hasSnapshot = false;
+
+  #record(): void {
+    if (!this.#hasSnapshot) return;
+    this.truth.push({ ms: this.now, state: `${name(this.generation)}/${this.#index}:${this.#offset}` });
+  }
+
+  commit(): void {
+    this.segments.push(segment(this.generation, this.#index, this.#offset++, this.now));
+    this.#record();
+  }
+
+  rotate(): void {
+    if (this.#offset === 0) return;
+    this.#index++;
+    this.#offset = 0;
+    // The empty index shows nowhere until its first commit.
+    this.now++;
+    this.commit();
+  }
+
+  restart(): void {
+    this.generation++;
+    this.#index = this.#offset = 0;
+    this.#hasSnapshot = false;
+  }
+
+  snapshot(options: { snapshotIntervalMs: number; retentionMs: number }): void {
+    const newest = this.#hasSnapshot ? this.snapshots.at(-1) : undefined;
+    const position = { generation: name(this.generation), index: this.#index, offset: this.#offset };
+    if (newest && (snapshotDueAtMs(newest, options) > this.now || !snapshotAddsTo(newest, position))) return;
+    this.snapshots.push(snapshot(this.generation, this.#index, this.now));
+    this.#hasSnapshot = true;
+    this.#record();
+  }
+
+  delete(keys: readonly string[]): void {
+    const gone = new Set(keys);
+    this.snapshots = this.snapshots.filter(({ key }) => !gone.has(key));
+    this.segments = this.segments.filter(({ key }) => !gone.has(key));
+  }
+
+  expectRestorable(fromMs: number): void {
+    const window = this.truth.filter(({ ms }) => ms > fromMs);
+    const first = this.truth.findLast(({ ms }) => ms <= fromMs);
+    for (const { ms, state } of first ? [{ ms: fromMs, state: first.state }, ...window] : window) {
+      expect(restoreAt(this, ms), `restore to ${ms} at ${this.now}`).toBe(state);
+    }
+  }
+}
+
+describe('planRetention', () => {
+  it('keeps every moment of the window restorable over months, with a bounded number of snapshots', () => {
+    const step = fc.record({
+      hours: fc.integer({ min: 1, max: 9 }),
+      commits: fc.integer({ min: 0, max: 3 }),
+      rotates: fc.boolean(),
+      restarts: fc.integer({ min: 0, max: 30 }).map((n) => n === 0),
+      snapshots: fc.integer({ min: 0, max: 9 }).map((n) => n > 0),
+      cut: fc.double({ min: 0, max: 1, noNaN: true }),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(step, { minLength: 300, maxLength: 400 }),
+        fc.constantFrom(12 * HOUR, 24 * HOUR, 72 * HOUR),
+        fc.constantFrom(0, 6 * HOUR, 24 * HOUR),
+        (steps, retentionMs, snapshotIntervalMs) => {
+          const simulation = new Simulation();
+          const graceMs = HOUR / 2;
+          for (const { hours, commits, rotates, restarts, snapshots, cut } of steps) {
+            simulation.now += hours * HOUR;
+            if (restarts) simulation.restart();
+            for (let i = 0; i < commits; i++, simulation.now++) simulation.commit();
+            if (rotates) simulation.rotate();
+            simulation.now++;
+            if (snapshots) simulation.snapshot({ snapshotIntervalMs, retentionMs });
+            const { now } = simulation;
+            const startMs = now - retentionMs - graceMs;
+            const currentGeneration = name(simulation.generation);
+            const { deletions, keptSnapshots } = planRetention({
+              snapshots: simulation.snapshots,
+              segments: simulation.segments,
+              now,
+              retentionMs,
+              currentGeneration,
+              graceMs,
+            });
+            // Also when the deletion is cut short.
+            simulation.delete(deletions.slice(0, Math.floor(cut * deletions.length)));
+            simulation.expectRestorable(startMs);
+            simulation.delete(deletions);
+            simulation.expectRestorable(startMs);
+            const older = keptSnapshots.filter(({ createdAt }) => createdAt.getTime() <= startMs);
+            // At most one for each generation of the window, and one of the generation before them.
+            const generations = new Set(
+              [...simulation.snapshots, ...simulation.segments]
+                .filter(({ createdAt }) => createdAt.getTime() > startMs)
+                .map(({ generation }) => generation),
+            );
+            expect(older.length).toBeLessThanOrEqual(generations.size + 1);
+          }
+        },
+      ),
+      { numRuns: 12 },
+    );
+  });
+
+  const base = { now: 100, retentionMs: 50, graceMs: 0, currentGeneration: name(2) };
+
+  it('deletes from the newest to the oldest, a snapshot after the segments of its index', () => {
+    const snapshots = [snapshot(2, 0, 1), snapshot(2, 2, 20), snapshot(2, 3, 40)];
+    const segments = [
+      segment(2, 3, 0, 38),
+      segment(2, 0, 0, 1),
+      segment(2, 2, 1, 25),
+      segment(2, 1, 0, 12),
+      segment(2, 2, 0, 20),
+    ];
+    const { deletions, cuts } = planRetention({ ...base, snapshots, segments });
+    const gen = name(2);
+    expect(deletions).toEqual([
+      segmentKey(gen, 2, 1),
+      segmentKey(gen, 2, 0),
+      snapshotKey(gen, 2),
+      segmentKey(gen, 1, 0),
+      segmentKey(gen, 0, 0),
+      snapshotKey(gen, 0),
+    ]);
+    expect(cuts).toMatchObject([{ generation: gen, beforeIndex: 3 }]);
+  });
+
+  it('deletes nothing without retention, and never the last snapshot', () => {
+    const snapshots = [snapshot(2, 0, 1)];
+    const segments = [segment(2, 0, 0, 1)];
+    expect(planRetention({ ...base, snapshots, segments, retentionMs: 0 }).deletions).toEqual([]);
+    expect(planRetention({ ...base, snapshots, segments, now: 1e9 }).deletions).toEqual([]);
+  });
+
+  it('keeps an old generation while a moment of the window falls to it', () => {
+    const old = { snapshots: [snapshot(1, 0, 1)], segments: [segment(1, 0, 0, 10)] };
+    const at = (ms: number): string[] => [
+      ...planRetention({ ...base, snapshots: [...old.snapshots, snapshot(2, 0, ms)], segments: old.segments })
+        .deletions,
+    ];
+    expect(at(51)).toEqual([]);
+    expect(at(50)).toEqual([segmentKey(name(1), 0, 0), snapshotKey(name(1), 0)]);
+    expect(planRetention({ ...base, ...old }).deletions).toEqual([]);
+  });
+});
+
+describe('enforceRetention', () => {
+  async function run(fault?: FaultStore['fault']) {
+    const store = new FaultStore(openMemoryStore());
+    const log: LogLine[] = [];
+    for (const index of [0, 1, 2]) {
+      await store.put(segmentKey(name(1), index, 0), new Uint8Array(1));
+      await store.put(snapshotKey(name(1), index), new Uint8Array(1));
+    }
+    store.fault = fault;
+    const result = await enforceRetention({
+      store,
+      retentionMs: HOUR,
+      currentGeneration: name(1),
+      now: Date.now() + 3 * HOUR,
+      logger: recordingLogger(log),
+      signal: new AbortController().signal,
+    });
+    return { store, log, result };
+  }
+
+  it('deletes and says what', async () => {
+    const { store, log, result } = await run();
+    const left: string[] = [];
+    for await (const { key } of store.list('')) left.push(key);
+    expect(left.sort()).toEqual([snapshotKey(name(1), 2), segmentKey(name(1), 2, 0)]);
+    expect(result).toEqual({ settled: true, refusal: undefined });
+    expect(log.map(({ message, attributes }) => [message, attributes])).toEqual([
+      ['snapshot deleted', { generation: name(1), index: 0 }],
+      ['snapshot deleted', { generation: name(1), index: 1 }],
+      ['wal segmented deleted before', { generation: name(1), index: 2, n: 2 }],
+    ]);
+  });
+
+  it('reports a store that does not permit to delete', async () => {
+    const { result, log } = await run(({ operation }) => {
+      if (operation === 'delete') throw new LitestreamError('permission', 'access denied');
+    });
+    expect(result.settled).toBe(false);
+    expect(result.refusal?.message).toContain('access denied');
+    expect(log).toEqual([]);
+  });
+
+  it('is a state, said once, when a replica must not delete', async () => {
+    const source = new FakeSource();
+    const store = new FaultStore(openMemoryStore());
+    const log: LogLine[] = [];
+    store.fault = ({ operation }) => {
+      if (operation === 'delete') throw new LitestreamError('permission', 'access denied');
+    };
+    const replica = new Replica({
+      options: { ...OPTIONS, retentionMs: 10, retentionCheckIntervalMs: 5 },
+      source,
+      openStore: () => Promise.resolve(store),
+      logger: recordingLogger(log),
+    });
+    replica.start();
+    const attempts = (): number =>
+      store.requests.filter(({ operation, key }) => operation === 'delete' && key.includes('/snapshots/'))
+        .length;
+    await until('several attempts to delete', async () => {
+      source.commit();
+      await until('it is stored', () => replica.lagging() === undefined);
+      source.checkpoint();
+      return attempts() >= 4;
+    });
+    expect(log.filter(({ level }) => level === 'WARN' || level === 'ERROR')).toMatchObject([
+      { level: 'WARN', message: 'retention is left to the store: deleting is not permitted' },
+    ]);
+    expect(replica.stats.lastError).toBeUndefined();
+    await replica.stop(AbortSignal.timeout(5000));
+    source.close();
+  });
+});

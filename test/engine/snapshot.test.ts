@@ -1,0 +1,194 @@
+import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LitestreamError } from '../../src/base/errors.ts';
+import { type SnapshotInfo, listSnapshots } from '../../src/engine/catalog.ts';
+import type { ReplicaOptions } from '../../src/engine/options.ts';
+import { Replica } from '../../src/engine/replica.ts';
+import { snapshotAddsTo, snapshotDueAtMs } from '../../src/engine/snapshot.ts';
+import { snapshotKey } from '../../src/format/names.ts';
+import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
+import {
+  FakeSource,
+  FaultStore,
+  type LogLine,
+  OPTIONS,
+  hang,
+  recordingLogger,
+  until,
+} from './replica-rig.ts';
+
+let source: FakeSource;
+let log: LogLine[];
+let running: Replica[];
+
+beforeEach(() => {
+  source = new FakeSource();
+  log = [];
+  running = [];
+});
+
+afterEach(async () => {
+  for (const replica of running) await replica.stop(AbortSignal.abort());
+  source.close();
+});
+
+function start(
+  store: FaultStore,
+  options: Partial<ReplicaOptions> = {},
+  clock: () => number = Date.now,
+): Replica {
+  const replica = new Replica({
+    options: { ...OPTIONS, ...options },
+    source,
+    openStore: () => Promise.resolve(store),
+    logger: recordingLogger(log),
+    clock,
+  });
+  running.push(replica);
+  replica.start();
+  return replica;
+}
+
+const stored = (replica: Replica): Promise<boolean> =>
+  until('everything is stored', () => replica.lagging() === undefined);
+const snapshots = (store: FaultStore): Promise<SnapshotInfo[]> =>
+  listSnapshots(store, source.position().generation);
+const spool = (): string => join(source.metaPath, 'snapshot-test.tmp');
+
+describe('when a snapshot is due', () => {
+  const newest: SnapshotInfo = {
+    key: '',
+    generation: 'g',
+    index: 3,
+    sizeBytes: 1,
+    createdAt: new Date(1000),
+  };
+  const at = (index: number, offset: number) => ({ generation: 'g', index, offset });
+
+  it.each([
+    [0, 0, Infinity],
+    [50, 0, 1050],
+    [0, 70, 1070],
+    [50, 70, 1050],
+    [90, 70, 1070],
+    [0, -1, Infinity],
+  ])('interval %i, retention %i: %i', (snapshotIntervalMs, retentionMs, due) => {
+    expect(snapshotDueAtMs(newest, { snapshotIntervalMs, retentionMs })).toBe(due);
+  });
+
+  it('needs commits of a later index', () => {
+    expect(snapshotAddsTo(undefined, at(0, 0))).toBe(true);
+    expect(snapshotAddsTo(newest, at(3, 99_999))).toBe(false);
+    expect(snapshotAddsTo(newest, at(4, 0))).toBe(false);
+    expect(snapshotAddsTo(newest, at(4, 4152))).toBe(true);
+  });
+
+  it('is taken then, and never twice at one index', async () => {
+    const store = new FaultStore(openMemoryStore());
+    let aheadMs = 0;
+    const replica = start(store, { snapshotIntervalMs: 3600_000 }, () => Date.now() + aheadMs);
+    source.commit();
+    await stored(replica);
+    // The wait that is under way is an hour long: a new process looks at the clock anew.
+    await replica.stop(AbortSignal.timeout(5000));
+    aheadMs = 3600_001;
+    const next = start(store, { snapshotIntervalMs: 3600_000 }, () => Date.now() + aheadMs);
+    source.commit();
+    await stored(next);
+    expect((await snapshots(store)).map(({ index }) => index)).toEqual([0]);
+    source.checkpoint();
+    source.commit();
+    await until('the second snapshot', async () => (await snapshots(store)).length === 2);
+    expect((await snapshots(store)).map(({ index }) => index)).toEqual([0, 1]);
+    const lines = log.filter(({ message }) => /snapshot/.test(message));
+    expect(lines.map(({ level, message }) => [level, message])).toEqual([
+      ['INFO', 'write snapshot'],
+      ['INFO', 'snapshot written'],
+      ['INFO', 'write snapshot'],
+      ['INFO', 'snapshot written'],
+    ]);
+    expect(lines[3]?.attributes).toMatchObject({
+      replica: 'test',
+      sz: (await snapshots(store))[1]?.sizeBytes,
+    });
+  });
+});
+
+describe('while a snapshot is written', () => {
+  it('segments go on, and it is published after those that it needs', async () => {
+    const store = new FaultStore(openMemoryStore());
+    let release: (() => void) | undefined;
+    store.fault = ({ key }) =>
+      key.includes('/snapshots/') && !store.requests.at(-1)?.key.endsWith('/')
+        ? new Promise((resolve) => (release = resolve))
+        : undefined;
+    source.commit();
+    const replica = start(store);
+    await until('the snapshot is put', () => release);
+    expect(replica.stats.walOffset).toBe(source.indexEnd(0));
+    source.commit();
+    await until('a segment goes on', () => replica.stats.walOffset === source.indexEnd(0));
+    expect(source.holds).toBe(1);
+    release?.();
+    await stored(replica);
+    expect(source.holds).toBe(0);
+  });
+
+  it('a remote store gets it from the spool, when the database is let go', async () => {
+    const store = new FaultStore(openMemoryStore(), false);
+    const seen: [held: number, spooled: boolean][] = [];
+    store.fault = ({ operation, key }) => {
+      if (operation === 'put' && key.includes('/snapshots/')) seen.push([source.holds, existsSync(spool())]);
+    };
+    writeFileSync(spool(), 'left by a process that died');
+    source.commit();
+    await stored(start(store));
+    expect(seen).toEqual([[0, true]]);
+    expect(existsSync(spool())).toBe(false);
+  });
+
+  it('a failed upload leaves no spool behind and is tried again', async () => {
+    const store = new FaultStore(openMemoryStore(), false);
+    const spooled: boolean[] = [];
+    let failures = 1;
+    store.fault = ({ operation, key }) => {
+      if (operation === 'put' && key.includes('/snapshots/') && failures-- > 0) {
+        throw new LitestreamError('unavailable', 'down');
+      }
+    };
+    const replica = start(store);
+    await until('the failure shows', () => replica.stats.lastError);
+    spooled.push(existsSync(spool()));
+    await stored(replica);
+    expect([...spooled, existsSync(spool())]).toEqual([false, false]);
+    expect(await snapshots(store)).toHaveLength(1);
+  });
+
+  it('a full disk for the spool makes it go straight to the store', async () => {
+    const store = new FaultStore(openMemoryStore(), false);
+    source.commit();
+    const hold = source.holdSnapshot.bind(source);
+    source.holdSnapshot = async () => {
+      symlinkSync('/dev/full', spool());
+      return hold();
+    };
+    await stored(start(store));
+    expect(await snapshots(store)).toHaveLength(1);
+    expect(existsSync(spool())).toBe(false);
+    expect(log.filter(({ level }) => level === 'WARN')).toHaveLength(1);
+    expect(source.holds).toBe(0);
+  });
+
+  it('a stop waits for the first one of a generation, and says so when it must not wait', async () => {
+    const store = new FaultStore(openMemoryStore());
+    store.fault = ({ operation, key }, signal) =>
+      operation === 'put' && key === snapshotKey(source.position().generation, 0) ? hang(signal) : undefined;
+    source.commit();
+    const replica = start(store);
+    await until('the snapshot is put', () => store.requests.some(({ key }) => key.endsWith('.snapshot.lz4')));
+    const { unstored } = await replica.stop(AbortSignal.timeout(50));
+    expect(unstored).toBe(`no snapshot of generation ${source.position().generation} is stored`);
+    expect(source.holds).toBe(0);
+  });
+});
