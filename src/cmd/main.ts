@@ -83,7 +83,9 @@ function report(context: CommandContext, error: unknown): void {
 
 /** The message for the log line, and what is better read as it stands below it. */
 function explain(error: unknown): { message: string; details: string } {
-  const message = missingNativePart(error) ?? messageOf(error);
+  const missing = missingNativePart(error);
+  if (missing !== undefined) return { message: missing, details: '' };
+  const message = messageOf(error);
   if (hasCode(error, 'config') && message.includes('\n')) {
     // A diagnostic shows the line of the config file and a caret under it: unreadable within quotes.
     const end = message.indexOf('\n');

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { runLitestream, startLitestream, until, withTempDir } from '../support/process.ts';
 import type { Binary, LitestreamProcess } from '../support/process.ts';
+import { S3Server } from '../support/s3-server.ts';
 import { withSqlite } from '../support/sqlite.ts';
 import { runOracle, runOurs } from './compare.ts';
 
@@ -374,5 +375,56 @@ test('what cannot be stored is named at the end, with exit code 1', async () => 
         ),
       ]);
     });
+  });
+});
+
+test('a store that never answers does not keep it from ending', async () => {
+  const server = await S3Server.start();
+  server.onRequest = () => 'stall';
+  try {
+    await withPlace(async ({ config }) => {
+      const { accessKeyId, secretAccessKey } = server.credentials;
+      const store = `type: s3, bucket: bucket, path: p, endpoint: "${server.endpoint}"`;
+      const keys = `access-key-id: "${accessKeyId}", secret-access-key: "${secretAccessKey}"`;
+      const path = await config('shutdown-timeout: 1s', `{${store}, ${keys}}`);
+      await withReplicate(['-config', path], async (litestream) => {
+        await until(() => server.requests.length > 0);
+        litestream.signal('SIGTERM');
+        expect(await litestream.exited).toEqual({ code: 1, signal: null });
+        expect(litestream.lines.join('\n')).toMatch(
+          /level=ERROR msg=.*the last changes|level=ERROR msg="last changes/,
+        );
+        expect(litestream.lines.join('\n')).not.toContain(secretAccessKey);
+      });
+    });
+  } finally {
+    await server.close();
+  }
+});
+
+test.each([
+  ['better_sqlite3', 'npm rebuild better-sqlite3'],
+  ['lz4-napi', 'npm ci --include=optional'],
+])('without the native part of %s: one message with the remedy', async (name, remedy) => {
+  await withPlace(async ({ dir, config }) => {
+    const fake = join(dir, 'fake.cjs');
+    await fs.writeFile(
+      fake,
+      `const load = process.dlopen;
+       process.dlopen = (module, file, ...rest) => {
+         if (file.includes(${JSON.stringify(name)})) throw new Error(file + ': invalid ELF header');
+         return load(module, file, ...rest);
+       };`,
+    );
+    const args = ['--require', fake, LITESTREAM, 'replicate', '-config', await config()];
+    const failure = (await execute(process.execPath, args).catch((error: unknown) => error)) as {
+      code: number;
+      stdout: string;
+      stderr: string;
+    };
+    expect(failure).toMatchObject({ code: 1, stderr: '' });
+    const [last = ''] = messages(failure.stdout.trimEnd().split('\n')).slice(-1);
+    expect(last).toMatch(/^level=ERROR msg="failed to run" error=/);
+    expect(last).toContain(`\`${remedy}\``);
   });
 });
