@@ -56,6 +56,8 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
     if (stopping.aborted) return;
     schedule.retentionCheckedAtMs = now();
     if (schedule.retentionSettled) continue;
+    // Set before the listing: a snapshot that is written meanwhile takes it back.
+    schedule.retentionSettled = true;
     await untilStop(context, 'retainer', target.signal, async (signal) => {
       const { settled, refusal } = await enforceRetention({
         store: target.store,
@@ -65,7 +67,7 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
         logger,
         signal,
       });
-      schedule.retentionSettled = settled;
+      if (!settled) schedule.retentionSettled = false;
       if (refusal && !schedule.retentionRefused) {
         logger.warn('retention is left to the store: deleting is not permitted', { error: refusal });
       }
