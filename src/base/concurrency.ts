@@ -3,6 +3,7 @@
  * aborted. They know nothing of what they guard.
  */
 
+import { setMaxListeners } from 'node:events';
 import { setTimeout as timer } from 'node:timers/promises';
 import { LitestreamError, assert } from './errors.ts';
 
@@ -19,6 +20,14 @@ export function abortedError(signal?: AbortSignal): LitestreamError {
 /** Throws a LitestreamError 'aborted' when `signal` has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw abortedError(signal);
+}
+
+/**
+ * Lets any number of waits listen to `signal` at once. Node warns of a leak beyond ten, but one signal that ends a
+ * whole program is shared by all that waits in it.
+ */
+export function allowManyListeners(signal: AbortSignal | undefined): void {
+  if (signal !== undefined) setMaxListeners(0, signal);
 }
 
 /**
@@ -56,6 +65,7 @@ export class Semaphore {
       this.#free--;
       return;
     }
+    allowManyListeners(signal);
     await new Promise<void>((resolve, reject) => {
       const onTurn = (): void => {
         signal?.removeEventListener('abort', onAbort);
@@ -111,6 +121,7 @@ export function backoffDelayMs(attempt: number, options: BackoffOptions): number
 /** Resolves after `ms`; rejects with code 'aborted' as soon as the signal fires. Keeps the process alive meanwhile. */
 export async function sleep(ms: number, options: WaitOptions = {}): Promise<void> {
   const { signal } = options;
+  allowManyListeners(signal);
   try {
     await timer(ms, undefined, signal === undefined ? {} : { signal });
   } catch (error) {

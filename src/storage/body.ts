@@ -1,6 +1,6 @@
 /** Helpers for the bodies that drivers take and give: streams of bytes that can be aborted. */
 
-import { abortedError, throwIfAborted } from '../base/concurrency.ts';
+import { abortedError, allowManyListeners, throwIfAborted } from '../base/concurrency.ts';
 
 /**
  * The chunks of `source`, ending with an 'aborted' error as soon as the signal fires, even while the source makes us
@@ -14,6 +14,7 @@ export async function* abortable(
     yield* source;
     return;
   }
+  allowManyListeners(signal);
   const iterator = source[Symbol.asyncIterator]();
   let waiting = false;
   let ended = false;

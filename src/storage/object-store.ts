@@ -17,7 +17,7 @@ export interface CallOptions {
 }
 
 export interface GetOptions extends CallOptions {
-  /** Bytes [start, end), end exclusive; without an end: to the end of the object. */
+  /** Bytes [start, end), end exclusive and greater than start; clipped to the object, so none behind its end. */
   readonly range?: { readonly start: number; readonly end?: number } | undefined;
 }
 
@@ -57,7 +57,8 @@ export interface ObjectStore {
   get(key: string, options?: GetOptions): Promise<ObjectBody>;
   /**
    * Writes or overwrites an object. It becomes visible whole or not at all. Durable when it resolves.
-   * A Uint8Array body may be retried by decorators; a stream is consumed once.
+   * A Uint8Array body may be retried by decorators; a stream is consumed once, and its producer may reuse a chunk
+   * when it is asked for the next. What the stream throws is passed on as it is.
    */
   put(key: string, body: Uint8Array | AsyncIterable<Uint8Array>, options?: PutOptions): Promise<ObjectInfo>;
   /** Deletes objects, in the given order where the store allows; missing ones are not an error. */

@@ -106,4 +106,23 @@ describe('sleep', () => {
     });
     await sleep(1);
   });
+
+  it('lets many wait on one signal without a warning', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', onWarning);
+    const controller = new AbortController();
+    const semaphore = new Semaphore(1);
+    const { signal } = controller;
+    const waits = Array.from({ length: 20 }, () => [
+      sleep(3_600_000, { signal }),
+      semaphore.run(() => sleep(3_600_000, { signal }), { signal }),
+    ]);
+    controller.abort();
+    await Promise.allSettled(waits.flat());
+    // Warnings are emitted in a later turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', onWarning);
+    expect(warnings).toEqual([]);
+  });
 });

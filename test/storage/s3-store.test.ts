@@ -255,6 +255,8 @@ describe('S3Store failures', () => {
     await expect(store.get('k')).rejects.toThrow(/not S3's: check endpoint/);
     server.onRequest = () => ({ status: 200, body: 'welcome', headers: { 'content-type': 'text/html' } });
     await expect(readAll(store.list(''))).rejects.toThrow(/not S3's: check endpoint/);
+    store = open({ endpoint: 'no url' });
+    await expect(store.get('k')).rejects.toMatchObject({ code: 'config' });
     store = open({ endpoint: server.endpoint.replace('http:', 'https:') });
     const put = store.put('k', Buffer.from('x'));
     await expect(put).rejects.toMatchObject({ code: 'config' });

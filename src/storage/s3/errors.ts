@@ -93,6 +93,8 @@ function explain(failure: Failure, target: S3Target): Explanation {
       return { code: 'io', advice: `the upload is gone from ${bucket}: something else removed it` };
     case 'InvalidBucketName':
       return { code: 'config', advice: `${bucket} is not a valid bucket name: check bucket (${detail})` };
+    case 'ERR_INVALID_URL':
+      return { code: 'config', advice: `the endpoint of ${bucket} is not a URL: check endpoint` };
     case 'RequestTimeTooSkewed':
       return { code: 'permission', advice: `${bucket} refused the request's time: set this machine's clock` };
     case 'CredentialsProviderError':
@@ -201,7 +203,11 @@ function readHeaders(value: unknown): Record<string, string> {
 
 /** One line, of a bounded length, without anything secret. */
 function redact(text: string, target: S3Target): string {
-  let shown = text.replaceAll(/\s+/g, ' ').trim();
+  // The SDK's advice on debugging is not for users.
+  let shown = text
+    .replace(/Deserialization error: to see .*$/s, '')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
   for (const secret of target.secrets) {
     if (secret !== '') shown = shown.replaceAll(secret, '[redacted]');
   }

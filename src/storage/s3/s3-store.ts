@@ -81,6 +81,7 @@ class S3Store implements ObjectStore {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
     const { Bucket, Key } = this.#session.object(prefix);
+    const what = `list ${prefix === '' ? 'all objects' : prefix}`;
     let token: string | undefined;
     for (;;) {
       const command = new ListObjectsV2Command({
@@ -89,16 +90,13 @@ class S3Store implements ObjectStore {
         Delimiter: delimiter,
         ContinuationToken: token,
       });
-      const { output } = await this.#session.send(command, `list ${this.location}`, signal);
+      const { output } = await this.#session.send(command, what, signal);
       yield output;
       if (output.IsTruncated !== true) return;
       token = output.NextContinuationToken;
       // To go on without one would give a part of the list as if it were all of it.
       if (token === undefined) {
-        throw new LitestreamError(
-          'io',
-          `list ${this.location}: the store cut the list without a way to go on`,
-        );
+        throw new LitestreamError('io', `${what}: the store cut the list without a way to go on`);
       }
     }
   }

@@ -8,7 +8,7 @@ import type {
   ServiceInputTypes,
   ServiceOutputTypes,
 } from '@aws-sdk/client-s3';
-import { throwIfAborted } from '../../base/concurrency.ts';
+import { allowManyListeners, throwIfAborted } from '../../base/concurrency.ts';
 import { hasCode } from '../../base/errors.ts';
 import { s3Error } from './errors.ts';
 import type { S3Target } from './errors.ts';
@@ -56,6 +56,7 @@ export class S3Session {
     signal: AbortSignal | undefined,
   ): Promise<Answer<O>> {
     throwIfAborted(signal);
+    allowManyListeners(signal);
     let date: string | undefined;
     command.middlewareStack.add(
       (next) => async (args) => {
