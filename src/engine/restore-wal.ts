@@ -55,7 +55,7 @@ export class WalApplier {
 
   /**
    * Applies one segment, which must be the next one.
-   * @param content its decompressed bytes, cut anywhere
+   * @param content its decompressed bytes, cut anywhere; a chunk need not outlive the next
    * @param endOffset frames of the WAL beyond this offset are left out
    * @throws LitestreamError 'gap' when a segment is missing before it, 'corrupt' when it does not continue the chain
    */
@@ -107,7 +107,7 @@ export class WalApplier {
   ): Promise<Uint8Array> {
     if (this.#open === undefined) {
       const data = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
-      if (data.byteLength < WAL_HEADER_SIZE) return data;
+      if (data.byteLength < WAL_HEADER_SIZE) return Buffer.from(data);
       this.#open = this.#openIndex(index, data);
       return this.#applyWhole(this.#open, data.subarray(WAL_HEADER_SIZE), endOffset);
     }
@@ -149,7 +149,7 @@ export class WalApplier {
     }
     this.#hold(frames.subarray(run.committedBytes));
     if (this.#writer.full) await this.#writer.flush();
-    return open.offset + frameSize > endOffset ? NOTHING : data.subarray(wholeBytes);
+    return open.offset + frameSize > endOffset ? NOTHING : Buffer.from(data.subarray(wholeBytes));
   }
 
   #putFrames(frames: Uint8Array): void {
@@ -162,7 +162,11 @@ export class WalApplier {
   /** Frames whose transaction is open. Too many: they go to the writer, and the restore fails if no commit follows. */
   #hold(frames: Uint8Array): void {
     if (frames.byteLength === 0) return;
-    this.#pending.push(frames);
+    if (this.#spilled) {
+      this.#putFrames(frames);
+      return;
+    }
+    this.#pending.push(Buffer.from(frames));
     this.#pendingBytes += frames.byteLength;
     if (this.#pendingBytes < PENDING_LIMIT) return;
     this.#settle();

@@ -185,7 +185,7 @@ class RestoreRun {
     let sizeBytes = 0;
     let writing: Promise<void> = Promise.resolve();
     try {
-      for await (const chunk of decodeLz4Frame(body)) {
+      for await (const chunk of decodeLz4Frame(body, { transient: true })) {
         if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
         // One write is under way while the next block is decompressed.
         await writing;
@@ -220,7 +220,7 @@ class RestoreRun {
       if (segment === undefined) break;
       const endOffset = segment.index === indexMax ? this.#plan.endOffset : undefined;
       try {
-        await applier.applySegment(segment, decodeLz4Frame(body), endOffset);
+        await applier.applySegment(segment, decodeLz4Frame(body, { transient: true }), endOffset);
       } catch (error) {
         throw hasCode(error, 'gap') ? error : wrapError(error, `apply WAL segment ${segment.key}`);
       }

@@ -3,8 +3,8 @@
  * blocks and a content checksum. What we read is any single frame with independent blocks (docs/format.md).
  */
 
-import { compress, compressSync, uncompress, uncompressSync } from 'lz4-napi';
-import { messageOf } from '../base/errors.ts';
+import { compress, compressSync } from 'lz4-napi';
+import { Lz4BlockDecoder } from './lz4-block.ts';
 import {
   type Lz4Block,
   type Lz4Step,
@@ -20,7 +20,7 @@ export const LZ4_BLOCK_SIZE: number = 4 << 20;
 const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
 /** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */
 const SIZE_PREFIX = 4;
-/** Blocks under work in the thread pool at once: enough for two cores, 24 MiB at most. */
+/** Blocks that are compressed in the thread pool at once: enough for two cores, 24 MiB at most. */
 const LOOK_AHEAD = 3;
 /** Below this many bytes the way through the thread pool costs more than the work. */
 const SYNC_LIMIT = 32 << 10;
@@ -109,31 +109,28 @@ export function encodeLz4FrameBytes(data: Uint8Array): Uint8Array {
   return Buffer.concat(parts);
 }
 
-/** The block with the prefix that lz4-napi wants: a bound of the content's size. LZ4 expands at most 255 times. */
-function withSizePrefix({ data, maxSizeBytes }: Lz4Block): Buffer {
-  return Buffer.concat([uint32Bytes(Math.min(maxSizeBytes, data.byteLength * 255)), data]);
+/** Decoders that nobody uses at the moment; two are enough for a database and its validation. */
+const idleDecoders: Lz4BlockDecoder[] = [];
+const MAX_IDLE_DECODERS = 2;
+
+/** Lends a decoder, whose memory is worth keeping, until the generator or function that took it is done. */
+function borrowDecoder(): Lz4BlockDecoder {
+  return idleDecoders.pop() ?? new Lz4BlockDecoder(LZ4_BLOCK_SIZE);
 }
 
-function undecodable({ number, at }: Lz4Block, error: unknown): Error {
-  return corruptFrame(`has an invalid block ${number} at byte ${at}: ${messageOf(error)}`);
+function returnDecoder(decoder: Lz4BlockDecoder): void {
+  if (idleDecoders.length < MAX_IDLE_DECODERS) idleDecoders.push(decoder);
 }
 
-function decodeBlockSync(block: Lz4Block): Uint8Array {
-  if (block.stored) return block.data;
-  try {
-    return uncompressSync(withSizePrefix(block));
-  } catch (error) {
-    throw undecodable(block, error);
-  }
-}
-
-async function decodeBlock(block: Lz4Block): Promise<Uint8Array> {
-  if (block.stored || block.data.byteLength <= SYNC_LIMIT) return decodeBlockSync(block);
-  try {
-    return await uncompress(withSizePrefix(block));
-  } catch (error) {
-    throw undecodable(block, error);
-  }
+/** The content of a block, valid until the call after the next. */
+function decodeBlock(
+  decoder: Lz4BlockDecoder,
+  { number, at, stored, data, maxSizeBytes }: Lz4Block,
+): Uint8Array {
+  if (stored) return data;
+  const content = decoder.decompress(data, maxSizeBytes);
+  if (content === undefined) throw corruptFrame(`has an invalid block ${number} at byte ${at}`);
+  return content;
 }
 
 /** Size and checksum of the content, compared with what the frame says when all of it has passed. */
@@ -165,19 +162,24 @@ export function decodeLz4FrameBytes(data: Uint8Array): Uint8Array {
   const parser = parseLz4Frames();
   const check = new ContentCheck();
   const contents: Uint8Array[] = [];
-  let at = 0;
-  let step = parser.next();
-  while (step.done !== true) {
-    const { value } = step;
-    if (value.kind === 'need') {
-      const part = data.subarray(at, at + value.byteCount);
-      at += part.byteLength;
-      step = parser.next(part);
-      continue;
+  const decoder = borrowDecoder();
+  try {
+    let at = 0;
+    let step = parser.next();
+    while (step.done !== true) {
+      const { value } = step;
+      if (value.kind === 'need') {
+        const part = data.subarray(at, at + value.byteCount);
+        at += part.byteLength;
+        step = parser.next(part);
+        continue;
+      }
+      if (value.kind === 'block') contents.push(check.add(decodeBlock(decoder, value.block)).slice());
+      else check.finish(value);
+      step = parser.next();
     }
-    if (value.kind === 'block') contents.push(check.add(decodeBlockSync(value.block)));
-    else check.finish(value);
-    step = parser.next();
+  } finally {
+    returnDecoder(decoder);
   }
   const [only] = contents;
   return contents.length === 1 && only ? only : Buffer.concat(contents);
@@ -211,18 +213,27 @@ class ByteQueue {
   }
 }
 
+export interface DecodeOptions {
+  /** A chunk is only valid until the one after the next is asked for: saves a copy and the memory for it. */
+  readonly transient?: boolean;
+}
+
 /**
  * The content of the one data frame that `source` yields, in order, in chunks of at most 4 MiB that belong to the
- * consumer. Decompresses in the thread pool, a few blocks ahead; memory is bounded whatever the length. Errors of
- * the source are passed on. What was yielded is only known to be right when the iteration has ended without an error.
+ * consumer unless they are transient. Memory is bounded whatever the length. Chunks of the source must stay as they
+ * are; its errors are passed on. What was yielded is only known to be right when the iteration has ended without an
+ * error.
  * @throws LitestreamError 'corrupt' saying what is wrong and where
  */
-export async function* decodeLz4Frame(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+export async function* decodeLz4Frame(
+  source: AsyncIterable<Uint8Array>,
+  options: DecodeOptions = {},
+): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   const bytes = new ByteQueue(iterator);
   const parser = parseLz4Frames();
   const check = new ContentCheck();
-  const queue: Promise<Uint8Array>[] = [];
+  const decoder = borrowDecoder();
   try {
     let step = parser.next();
     while (step.done !== true) {
@@ -232,16 +243,15 @@ export async function* decodeLz4Frame(source: AsyncIterable<Uint8Array>): AsyncG
         continue;
       }
       if (value.kind === 'block') {
-        queue.push(handled(decodeBlock(value.block)));
+        const content = check.add(decodeBlock(decoder, value.block));
+        yield options.transient === true ? content : content.slice();
+      } else {
+        check.finish(value);
       }
-      while (queue.length >= (value.kind === 'end' ? 1 : LOOK_AHEAD)) {
-        const content = await queue.shift();
-        if (content) yield check.add(content);
-      }
-      if (value.kind === 'end') check.finish(value);
       step = parser.next();
     }
   } finally {
+    returnDecoder(decoder);
     await iterator.return?.();
   }
 }

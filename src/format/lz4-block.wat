@@ -1,0 +1,79 @@
+;; Decompresses one LZ4 block (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md).
+;; Its compiled form stands in lz4-block.ts; made with: wat2wasm lz4-block.wat -o - | base64
+;; The caller leaves 16 bytes free after the source and after the destination: copies may run over by that much.
+(module
+  (memory (export "memory") 1)
+  ;; Gives the decompressed length, or -1 when the block is invalid or does not fit.
+  (func (export "decompress")
+    (param $ip i32) (param $sourceEnd i32) (param $destination i32) (param $destinationEnd i32) (result i32)
+    (local $op i32) (local $token i32) (local $length i32) (local $byte i32) (local $offset i32) (local $end i32)
+    (local $match i32)
+    (local.set $op (local.get $destination))
+    (block $invalid
+      (loop $sequence
+        (br_if $invalid (i32.ge_u (local.get $ip) (local.get $sourceEnd)))
+        (local.set $token (i32.load8_u (local.get $ip)))
+        (local.set $ip (i32.add (local.get $ip) (i32.const 1)))
+        ;; Literals.
+        (local.set $length (i32.shr_u (local.get $token) (i32.const 4)))
+        (if (i32.eq (local.get $length) (i32.const 15)) (then
+          (loop $more
+            (br_if $invalid (i32.ge_u (local.get $ip) (local.get $sourceEnd)))
+            (local.set $byte (i32.load8_u (local.get $ip)))
+            (local.set $ip (i32.add (local.get $ip) (i32.const 1)))
+            (local.set $length (i32.add (local.get $length) (local.get $byte)))
+            (br_if $more (i32.eq (local.get $byte) (i32.const 255))))))
+        (br_if $invalid (i32.gt_u (local.get $length) (i32.sub (local.get $sourceEnd) (local.get $ip))))
+        (br_if $invalid (i32.gt_u (local.get $length) (i32.sub (local.get $destinationEnd) (local.get $op))))
+        (if (i32.le_u (local.get $length) (i32.const 16))
+          (then
+            (i64.store (local.get $op) (i64.load (local.get $ip)))
+            (i64.store offset=8 (local.get $op) (i64.load offset=8 (local.get $ip))))
+          (else (memory.copy (local.get $op) (local.get $ip) (local.get $length))))
+        (local.set $ip (i32.add (local.get $ip) (local.get $length)))
+        (local.set $op (i32.add (local.get $op) (local.get $length)))
+        ;; The last sequence has literals only.
+        (if (i32.eq (local.get $ip) (local.get $sourceEnd))
+          (then (return (i32.sub (local.get $op) (local.get $destination)))))
+        ;; Match.
+        (br_if $invalid (i32.lt_u (i32.sub (local.get $sourceEnd) (local.get $ip)) (i32.const 2)))
+        (local.set $offset (i32.load16_u (local.get $ip)))
+        (local.set $ip (i32.add (local.get $ip) (i32.const 2)))
+        (br_if $invalid (i32.eqz (local.get $offset)))
+        (br_if $invalid (i32.gt_u (local.get $offset) (i32.sub (local.get $op) (local.get $destination))))
+        (local.set $length (i32.and (local.get $token) (i32.const 15)))
+        (if (i32.eq (local.get $length) (i32.const 15)) (then
+          (loop $more
+            (br_if $invalid (i32.ge_u (local.get $ip) (local.get $sourceEnd)))
+            (local.set $byte (i32.load8_u (local.get $ip)))
+            (local.set $ip (i32.add (local.get $ip) (i32.const 1)))
+            (local.set $length (i32.add (local.get $length) (local.get $byte)))
+            (br_if $more (i32.eq (local.get $byte) (i32.const 255))))))
+        (local.set $length (i32.add (local.get $length) (i32.const 4)))
+        (br_if $invalid (i32.gt_u (local.get $length) (i32.sub (local.get $destinationEnd) (local.get $op))))
+        (local.set $match (i32.sub (local.get $op) (local.get $offset)))
+        (local.set $end (i32.add (local.get $op) (local.get $length)))
+        (if (i32.ge_u (local.get $offset) (i32.const 8))
+          (then
+            (if (i32.and (i32.gt_u (local.get $length) (i32.const 128))
+                         (i32.ge_u (local.get $offset) (local.get $length)))
+              (then (memory.copy (local.get $op) (local.get $match) (local.get $length)))
+              (else
+                (loop $copy8
+                  (i64.store (local.get $op) (i64.load (local.get $match)))
+                  (local.set $op (i32.add (local.get $op) (i32.const 8)))
+                  (local.set $match (i32.add (local.get $match) (i32.const 8)))
+                  (br_if $copy8 (i32.lt_u (local.get $op) (local.get $end)))))))
+          (else
+            ;; The match overlaps what it makes: a run of one byte, or byte by byte.
+            (if (i32.eq (local.get $offset) (i32.const 1))
+              (then (memory.fill (local.get $op) (i32.load8_u (local.get $match)) (local.get $length)))
+              (else
+                (loop $copy1
+                  (i32.store8 (local.get $op) (i32.load8_u (local.get $match)))
+                  (local.set $op (i32.add (local.get $op) (i32.const 1)))
+                  (local.set $match (i32.add (local.get $match) (i32.const 1)))
+                  (br_if $copy1 (i32.lt_u (local.get $op) (local.get $end))))))))
+        (local.set $op (local.get $end))
+        (br $sequence)))
+    (i32.const -1)))
