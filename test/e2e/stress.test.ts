@@ -32,6 +32,10 @@ describe('stress', () => {
   it.each(Object.entries(RUNS))('%s', { timeout: 120_000 }, async (_, options) => {
     const result = await runStress({ ...options, seed: chooseSeed() });
     expect(result.commits).toBeGreaterThan(50);
+    // A mishap that did not happen proves nothing.
+    if (options.killEveryMs) expect(result.deaths).toBeGreaterThan(3);
+    if (options.killReplicatorEveryMs) expect(result.replicatorKills).toBeGreaterThan(3);
+    if (options.powerLosses) expect(result.walCuts).toBeGreaterThan(0);
     console.log(JSON.stringify(result));
   });
 

@@ -32,12 +32,15 @@ export interface StressResult {
   /** Of writers. */
   readonly deaths: number;
   readonly replicatorKills: number;
+  /** Power losses that took frames of the WAL away. */
+  readonly walCuts: number;
   readonly generations: number;
   readonly indexes: number;
   readonly pointsInTime: number;
 }
 
-const MAX_POINTS_IN_TIME = 12;
+/** Restores tried by index and by time, of each. */
+const MAX_TARGETS = 5;
 
 /** Runs to the end and rejects, naming the seed, when a restore is not what was committed. */
 export async function runStress(options: StressOptions): Promise<StressResult> {
@@ -60,6 +63,7 @@ class Stress {
   #litestream: LitestreamProcess | undefined;
   #deaths = 0;
   #replicatorKills = 0;
+  #walCuts = 0;
 
   constructor(rig: Rig, options: StressOptions) {
     this.#rig = rig;
@@ -83,6 +87,7 @@ class Stress {
       commits: whole.last,
       deaths: this.#deaths,
       replicatorKills: this.#replicatorKills,
+      walCuts: this.#walCuts,
       generations: new Set(files.map((name) => name.split('/')[0])).size,
       indexes: indexes.size,
       pointsInTime,
@@ -117,7 +122,7 @@ class Stress {
       return;
     }
     await this.#litestream!.kill();
-    await cutWal(this.#rig.database, this.#random);
+    if (await cutWal(this.#rig.database, this.#random)) this.#walCuts++;
   }
 
   async #start(): Promise<void> {
@@ -138,33 +143,39 @@ class Stress {
 
   /** Every `-index` and `-timestamp` tried is an exact prefix of the commits, and later ones are no shorter. */
   async #checkPointsInTime(whole: CommitLog): Promise<number> {
-    const { generation, targets } = await this.#targets();
-    let longest = 0;
-    for (const args of targets) {
-      const log = await readCommits(await this.#rig.restored({ args: ['-generation', generation, ...args] }));
-      expectPrefix(log, whole);
-      if (log.last < longest) throw new Error(`${args.join(' ')} has ${log.last} commits, fewer than before`);
-      longest = log.last;
+    const generation = (await this.#rig.generation()) ?? '';
+    const series = await this.#targets(generation);
+    for (const { flag, values } of series) {
+      let longest = 0;
+      for (const value of values) {
+        const path = await this.#rig.restored({ args: ['-generation', generation, flag, value] });
+        const log = await readCommits(path);
+        await fs.rm(path);
+        expectPrefix(log, whole);
+        if (log.last < longest)
+          throw new Error(`${flag} ${value} has ${log.last} commits, fewer than before`);
+        longest = log.last;
+      }
     }
-    return targets.length;
+    return series.reduce((sum, { values }) => sum + values.length, 0);
   }
 
-  /** Some indexes of the present generation, then some times at which a segment of it was stored. */
-  async #targets(): Promise<{ generation: string; targets: string[][] }> {
-    const generation = (await this.#rig.generation()) ?? '';
-    const files = (await this.#rig.replicaFiles()).filter((name) => name.startsWith(`${generation}/wal/`));
-    const times = await Promise.all(
-      files.map(async (name) => (await fs.stat(`${this.#rig.replica}/generations/${name}`)).mtimeMs),
+  /** Some indexes of a generation, and some times from its snapshot on at which a segment was stored. */
+  async #targets(generation: string): Promise<{ flag: string; values: string[] }[]> {
+    const files = (await this.#rig.replicaFiles()).filter((name) => name.startsWith(generation));
+    const segments = files.filter((name) => name.includes('/wal/'));
+    const time = async (name: string) =>
+      Math.ceil((await fs.stat(`${this.#rig.replica}/generations/${name}`)).mtimeMs);
+    const first = Math.min(
+      ...(await Promise.all(files.filter((name) => !segments.includes(name)).map(time))),
     );
-    const indexes = [...new Set(files.map((name) => name.split('/').at(-1)!.slice(0, 8)))];
-    const half = MAX_POINTS_IN_TIME / 2;
-    const index = pick(indexes, half).map((hex) => ['-index', hex]);
-    const timestamp = pick(
-      times.sort((a, b) => a - b),
-      half,
-    ).map((time) => ['-timestamp', new Date(Math.ceil(time)).toISOString()]);
-    // -index N and -timestamp T are ordered among themselves only.
-    return this.#random() < 0.5 ? { generation, targets: index } : { generation, targets: timestamp };
+    const times = (await Promise.all(segments.map(time))).filter((value) => value >= first);
+    const indexes = [...new Set(segments.map((name) => name.split('/').at(-1)!.slice(0, 8)))];
+    const sorted = times.sort((a, b) => a - b).map((value) => new Date(value).toISOString());
+    return [
+      { flag: '-index', values: pick(indexes, MAX_TARGETS) },
+      { flag: '-timestamp', values: pick(sorted, MAX_TARGETS) },
+    ];
   }
 }
 
@@ -177,16 +188,18 @@ function pick<T>(values: readonly T[], count: number): T[] {
 /**
  * Cuts the WAL as a power loss may: somewhere after the frames that a checkpoint had begun to move into the database
  * (those were synced before), at a frame's end or inside one. No process may have the database open.
+ * @returns false when there was nothing that could be lost
  */
-export async function cutWal(database: string, random: () => number): Promise<void> {
+async function cutWal(database: string, random: () => number): Promise<boolean> {
   const shm = await fs.readFile(`${database}-shm`);
   const wal = `${database}-wal`;
   const { size } = await fs.stat(wal);
   // Offsets of the wal-index header (page size, mxFrame) and of WalCkptInfo.nBackfillAttempted.
   const [stored, frames, backfilled] = [shm.readUInt16LE(14), shm.readUInt32LE(16), shm.readUInt32LE(128)];
   const pageSize = stored === 1 ? 65536 : stored;
-  if (frames <= backfilled) return;
-  const frame = backfilled + Math.floor(random() * (frames - backfilled + 1));
+  if (frames <= backfilled) return false;
+  const frame = backfilled + Math.floor(random() * (frames - backfilled));
   const inside = random() < 0.5 ? Math.floor(random() * pageSize) : 0;
   await fs.truncate(wal, Math.min(size, 32 + frame * (24 + pageSize) + inside));
+  return true;
 }
