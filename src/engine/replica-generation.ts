@@ -140,6 +140,7 @@ export class GenerationReplication {
     let passedAtMs = -Infinity;
     for (;;) {
       if (this.over) this.abort();
+      if (progress.isAhead()) return this.#restart('replica is ahead of the shadow wal');
       if (stopping.aborted && this.complete) return;
       if (!progress.stored || progress.isComplete()) {
         await bell.wait(signal);

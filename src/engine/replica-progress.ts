@@ -64,6 +64,12 @@ export class ReplicaProgress {
     return isStored(this.#context.source.position(), this.#stored);
   }
 
+  /** Whether the replica holds what the source does not have: the source was cut back. */
+  isAhead(): boolean {
+    if (!this.#stored || !this.isCurrent()) return false;
+    return !isStored(this.#stored, this.#context.source.position());
+  }
+
   /** Committed bytes that are not stored. */
   get backlogBytes(): number {
     const { source } = this.#context;

@@ -402,6 +402,19 @@ describe('generations', () => {
     await expectAllStored();
   });
 
+  it('begin anew when the source falls back behind what is stored', async () => {
+    const replica = start();
+    source.commit();
+    source.commit();
+    await stored(replica);
+    const { generation } = source.position();
+    source.shadow.set(0, source.shadow.get(0)!.subarray(0, 32 + walFrameSize(4096)));
+    source.notify();
+    await until('a new generation', () => source.position().generation !== generation);
+    expect(source.restarts).toEqual(['replica is ahead of the shadow wal']);
+    await stored(replica);
+  });
+
   it('never mixes bytes of two generations in one segment', async () => {
     const replica = start();
     await stored(replica);
