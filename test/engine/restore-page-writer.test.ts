@@ -1,0 +1,45 @@
+import { promises as fs } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { PageWriter } from '../../src/engine/page-writer.ts';
+
+const PAGE = 512;
+let dir: string;
+let file: fs.FileHandle;
+
+beforeEach(async () => {
+  dir = await fs.mkdtemp(join(tmpdir(), 'page-writer-'));
+  file = await fs.open(join(dir, 'db'), 'wx+');
+  await file.writeFile(Buffer.concat([1, 2, 3, 4].map((value) => Buffer.alloc(PAGE, value))));
+});
+afterEach(async () => {
+  await file.close();
+  await fs.rm(dir, { recursive: true, force: true });
+});
+
+/** The first byte of each page of the file. */
+async function pages(): Promise<number[]> {
+  const data = await fs.readFile(join(dir, 'db'));
+  return Array.from({ length: data.byteLength / PAGE }, (_, i) => data[i * PAGE]!);
+}
+
+it('keeps the last image of a page', async () => {
+  const writer = new PageWriter(file, 4 * PAGE, PAGE);
+  for (const value of [7, 8, 9]) writer.put(2, Buffer.alloc(PAGE + 3, value), 3);
+  writer.put(6, Buffer.alloc(PAGE, 6), 0);
+  writer.cut(6);
+  await writer.finish();
+  expect(await pages()).toEqual([1, 9, 3, 4, 0, 6]);
+});
+
+it('forgets pages that were cut off, gathered or in the file, when the database grows again', async () => {
+  const writer = new PageWriter(file, 4 * PAGE, PAGE);
+  writer.put(5, Buffer.alloc(PAGE, 5), 0);
+  writer.cut(3);
+  writer.put(6, Buffer.alloc(PAGE, 6), 0);
+  writer.cut(7);
+  await writer.finish();
+  expect(await pages()).toEqual([1, 2, 3, 0, 0, 6, 0]);
+  expect(writer.fileSizeBytes).toBe(7 * PAGE);
+});
