@@ -66,7 +66,10 @@ export class CommandContext {
     this.#write('stderr', text);
   }
 
-  /** Ends the process when everything written has left it. Never a natural end: see docs/architecture.md. */
+  /**
+   * Ends the process when everything written has left it. Commands never end by themselves: SQLite connections that
+   * are closed on the way out would checkpoint the user's WAL and delete it.
+   */
   async exit(code: number): Promise<never> {
     for (const name of this.#watched) {
       const stream = process[name];

@@ -35,32 +35,24 @@ export function describeExecEnd({ code, signal }: ExecEnd): string {
 }
 
 export class ExecProcess {
-  /** Resolves when the child has ended. Never rejects. */
+  /** Resolves when the child runs. Rejects when it cannot be started, with the reason. */
+  readonly started: Promise<void>;
+  /** Resolves when the child has ended, or could not be started. Never rejects. */
   readonly ended: Promise<ExecEnd>;
   readonly #child: ChildProcess;
 
-  private constructor(child: ChildProcess) {
-    this.#child = child;
-    this.ended = new Promise((resolve) => {
-      child.once('exit', (code, signal) => resolve({ code, signal }));
-    });
-  }
-
-  /** Starts `words` and resolves when it runs. Rejects when it cannot be started, with the reason. */
-  static async start(words: readonly string[], env: NodeJS.ProcessEnv): Promise<ExecProcess> {
+  constructor(words: readonly string[], env: NodeJS.ProcessEnv) {
     const [program = '', ...args] = words;
     const child = spawn(program, args, { stdio: 'inherit', env });
-    const running = new ExecProcess(child);
-    await new Promise<void>((resolve, reject) => {
+    this.#child = child;
+    this.started = new Promise((resolve, reject) => {
       child.once('spawn', resolve);
-      child.on('error', (error) => reject(startError(program, error)));
+      child.once('error', (error) => reject(startError(program, error)));
     });
-    return running;
-  }
-
-  /** Whether the child has not ended yet. */
-  get running(): boolean {
-    return this.#child.exitCode === null && this.#child.signalCode === null;
+    this.ended = new Promise((resolve) => {
+      child.once('exit', (code, signal) => resolve({ code, signal }));
+      this.started.catch(() => resolve({ code: 1, signal: null }));
+    });
   }
 
   /** Sends `signal`; a child that has ended is left alone. */

@@ -1,8 +1,7 @@
 /** What the listing commands share: asking every replica, and printing rows as a table or as JSON. */
 
 import { Semaphore } from '../base/concurrency.ts';
-import { LitestreamError, messageOf } from '../base/errors.ts';
-import { quoteGo } from '../base/logger.ts';
+import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, JSON_FLAG, onePositional } from './command.ts';
@@ -10,7 +9,7 @@ import type { CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
 import type { StringFlag } from './flags.ts';
 import { formatTable } from './table.ts';
-import { resolveTarget } from './target.ts';
+import { replicaNotFound, resolveTarget } from './target.ts';
 import type { ReplicaTarget, Target } from './target.ts';
 
 const LISTING_ATTEMPTS = 4;
@@ -128,13 +127,6 @@ function selectReplicas(target: Target, name: string | undefined): readonly Repl
   const selected = replicas.filter((replica) => replica.name === name);
   if (selected.length === 0) throw replicaNotFound(name, database.path);
   return selected;
-}
-
-export function replicaNotFound(name: string, databasePath: string): LitestreamError {
-  return new LitestreamError(
-    'not-found',
-    `replica ${quoteGo(name)} not found for database ${quoteGo(databasePath)}`,
-  );
 }
 
 /** Opens the replica's store for one use. A passing failure is retried, as someone is waiting: not for long. */

@@ -46,6 +46,8 @@ class ReplicationSession {
   readonly #logger: Logger;
   /** How replicator.start() went: it is stopped only after it has started. */
   #started: Promise<'started' | 'failed'> | undefined;
+  /** A signal has come: no child is started any more. */
+  #stopping = false;
   #child: ExecProcess | undefined;
   #server: MetricsServer | undefined;
 
@@ -68,11 +70,11 @@ class ReplicationSession {
   /** Resolves with the first stop signal; the second one ends the process there and then. */
   #signal(): Promise<Ending> {
     return new Promise((resolve) => {
-      let stopping = false;
       onStopSignal((signal) => {
-        if (stopping)
+        if (this.#stopping) {
           this.#abandon('second signal received, exiting at once: the last changes may not be stored');
-        stopping = true;
+        }
+        this.#stopping = true;
         resolve({ by: 'signal', signal });
       });
     });
@@ -89,8 +91,9 @@ class ReplicationSession {
       );
       await starting;
       this.#server = await onStarted(replicator);
-      if (exec === undefined) return await new Promise<never>(() => undefined);
-      this.#child = await ExecProcess.start(exec, context.env);
+      if (exec === undefined || this.#stopping) return await new Promise<never>(() => undefined);
+      this.#child = new ExecProcess(exec, context.env);
+      await this.#child.started;
     } catch (error) {
       return { by: 'failure', error };
     }

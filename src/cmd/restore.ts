@@ -7,11 +7,10 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, defineCommand, onePositional } from './command.ts';
 import type { Command, CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
-import { replicaNotFound } from './listing.ts';
 import { ProgressLine } from './progress.ts';
 import { onStopSignal, stopExitCode } from './signals.ts';
 import type { StopSignal } from './signals.ts';
-import { resolveTarget } from './target.ts';
+import { replicaNotFound, resolveTarget } from './target.ts';
 import type { Target } from './target.ts';
 import { parseTimestamp } from './timestamp.ts';
 
