@@ -131,6 +131,27 @@ async function* counted(
   }
 }
 
+/** The chunks of `source`, the next being read while one is used. */
+async function* oneAhead(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  const readNext = (): Promise<IteratorResult<Uint8Array>> => {
+    const promise = iterator.next();
+    // Whoever comes to it awaits it; nobody does when the restore has failed before.
+    promise.catch(() => undefined);
+    return promise;
+  };
+  try {
+    for (let next = readNext(); ;) {
+      const result = await next;
+      if (result.done === true) return;
+      next = readNext();
+      yield result.value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
 /** A large object as a stream; from a remote store in ranges, several at once, since one connection seldom fills the line. */
 async function* streamLarge(
   store: ObjectStore,
@@ -139,7 +160,7 @@ async function* streamLarge(
   read: Reader,
 ): AsyncGenerator<Uint8Array> {
   if (store.capabilities.local || parallelism === 1) {
-    yield* await read.stream(key);
+    yield* oneAhead(await read.stream(key));
     return;
   }
   const atOnce = Math.min(parallelism, store.capabilities.concurrency);
