@@ -2,10 +2,12 @@
 
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SUBJECT, until, type Binary } from '../support/process.ts';
 import { withRig, type Rig } from '../support/process-rig.ts';
+import { S3Server } from '../support/s3-server.ts';
 import { compareDatabases, compareFiles, type SqliteProcess } from '../support/sqlite.ts';
+import { s3Environment, s3Replica } from './s3-rig.ts';
 
 const PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 const DIRECTIONS = [
@@ -140,6 +142,48 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
       }
       // Otherwise every target would be the same state and nothing would have been compared.
       expect(sizes.size).toBeGreaterThan(1);
+    });
+  });
+});
+
+describe.each(DIRECTIONS)('$from replicates to S3', ({ from }) => {
+  let server: S3Server;
+  beforeEach(async () => {
+    server = await S3Server.start();
+  });
+  afterEach(async () => {
+    await server.close();
+  });
+
+  it('and both restore, the latest state and each index', async () => {
+    await withRig(async (rig) => {
+      const env = s3Environment(server);
+      const options = { replica: s3Replica(server.endpoint), database: SMALL_INDEXES };
+      const app = await rig.application({ pragmas: APPLICATION });
+      await app.load({ kind: 'write', seed: 3, steps: 5 });
+      const litestream = await rig.replicate({ ...options, binary: from, env });
+      const indexes = () => {
+        const names = server
+          .bucket()
+          .keys()
+          .filter((key) => key.includes('/wal/'));
+        return [...new Set(names.map((name) => name.split('/').at(-1)!.slice(0, 8)))].sort();
+      };
+      let seed = 10;
+      await until(async () => {
+        await app.load({ kind: 'write', seed: seed++, steps: 2, maxRows: 60 });
+        return indexes().length >= 4;
+      });
+      await litestream.stop();
+      const config = await rig.config(options);
+      const targets: string[][] = [[], ...indexes().map((index) => ['-index', index])];
+      const latest = await rig.restored({ config, env });
+      expect(await compareDatabases(rig.database, latest)).toBeUndefined();
+      for (const args of targets) {
+        const ours = await rig.restored({ binary: SUBJECT, config, env, args });
+        const theirs = await rig.restored({ binary: 'oracle', config, env, args });
+        expect(await compareFiles(theirs, ours), args.join(' ')).toBeUndefined();
+      }
     });
   });
 });

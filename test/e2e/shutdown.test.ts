@@ -1,5 +1,6 @@
 /** How `replicate` ends: in time, with an exit code that tells whether everything is stored. */
 
+import { promises as fs } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../support/process.ts';
 import { withRig } from '../support/process-rig.ts';
@@ -105,7 +106,6 @@ describe('shutdown', () => {
       const app = await rig.application({ pragmas: APPLICATION });
       await app.load({ kind: 'write', seed: 1, steps: 3, rollbackShare: 0 });
       const script = `${rig.dir}/child.mjs`;
-      const { promises: fs } = await import('node:fs');
       await fs.writeFile(script, CHILD);
       const litestream = await rig.replicate({
         args: ['-exec', `${process.execPath} ${script}`],

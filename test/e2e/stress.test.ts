@@ -14,7 +14,7 @@ const RUNS: Record<string, Omit<StressOptions, 'seed'>> = {
   'tiny transactions and tiny indexes': {
     durationMs: 6000,
     load: { maxRows: 2, maxBlobBytes: 50 },
-    checkpointEveryMs: 20,
+    checkpointEveryMs: 200,
     database: ['min-checkpoint-page-count: 5', 'max-checkpoint-page-count: 20'],
   },
   'writers killed at random': { durationMs: 8000, checkpointEveryMs: 150, killEveryMs: 400 },
