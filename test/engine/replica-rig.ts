@@ -23,12 +23,17 @@ import {
 import type { ObjectInfo, ObjectStore, StoreCapabilities } from '../../src/storage/object-store.ts';
 
 /** Polls until `condition` gives something truthy. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, ms = 20_000): Promise<T> {
+export async function until<T>(
+  what: string | (() => string),
+  condition: () => T | Promise<T>,
+  ms = 20_000,
+): Promise<T> {
   const deadline = Date.now() + ms;
   for (;;) {
     const result = await condition();
     if (result) return result;
-    if (Date.now() > deadline) throw new Error(`timed out waiting: ${what}`);
+    if (Date.now() > deadline)
+      throw new Error(`timed out waiting: ${typeof what === 'string' ? what : what()}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -36,7 +36,10 @@ function start(): void {
 }
 
 const ok = (count: number): Promise<boolean> =>
-  until(`${count} validations`, () => replica.stats.validationOkCount >= count);
+  until(
+    () => `${count} validations: ${JSON.stringify(replica.stats)}`,
+    () => replica.stats.validationOkCount >= count,
+  );
 
 describe('validation', () => {
   it('finds a replica equal at every position: in the middle of a WAL, grown, shrunk, across indexes', async () => {
