@@ -1,6 +1,6 @@
 /** Cuts the body of an upload into parts that S3 takes: none smaller than 5 MiB but the last, at most 10,000. */
 
-export const MIN_PART_SIZE = 5 * 1024 * 1024;
+export const MIN_PART_SIZE: number = 5 * 1024 * 1024;
 export const MAX_PARTS = 10_000;
 
 /**
