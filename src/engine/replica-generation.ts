@@ -1,6 +1,7 @@
 /** The replication of one generation into one replica, from learning where it stands to the end of the generation. */
 
 import { type LitestreamError, hasCode } from '../base/errors.ts';
+import { formatIndex } from '../format/names.ts';
 import { formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
@@ -133,6 +134,20 @@ export class GenerationReplication {
     }
   }
 
+  /**
+   * An index that has grown beyond what names can hold stays incomplete for good. Once the WAL is past it, a new
+   * generation mends the replica; before that a new one would begin with the same WAL.
+   */
+  async #outgrown(progress: ReplicaProgress): Promise<void> {
+    const { source, stopping } = this.#context;
+    const index = progress.stored?.index ?? 0;
+    while (!this.over && source.position().index <= index) {
+      if (stopping.aborted) return;
+      await pause(RESTART_POLL_MS, this.#controller.signal, stopping);
+    }
+    return this.#restart(`wal index ${formatIndex(index)} has outgrown the format of replicas`);
+  }
+
   /** The first commit after a quiet time goes out at once, then there is at most one pass per sync interval. */
   async #upload(progress: ReplicaProgress): Promise<void> {
     const { bell, stopping, options, now } = this.#context;
@@ -158,7 +173,7 @@ export class GenerationReplication {
       }
       if (refusal.code === 'gap') return this.#restart(refusal.message);
       this.#context.failures.failed('monitor', refusal);
-      return this.#ended(stopping);
+      return this.#outgrown(progress);
     }
   }
 

@@ -451,8 +451,13 @@ describe('generations', () => {
     source.notify();
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(store.requests.length).toBe(before);
+    expect(source.restarts).toEqual([]);
     for (const name of ['contains', 'indexEnd', 'readShadow']) Reflect.deleteProperty(source, name);
-    source.restartGeneration('too long');
+    // The WAL starts over: from here on another generation can hold everything.
+    source.checkpoint();
+    source.commit();
+    await until('the generation is given up', () => source.restarts.length > 0);
+    expect(source.restarts[0]).toContain('outgrown');
     await stored(replica);
     expect(replica.stats.lastError).toBeUndefined();
   });
