@@ -18,7 +18,7 @@ import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import BetterSqlite3 from 'better-sqlite3';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DatabaseFiles } from '../../src/engine/database-files.ts';
 import { ShadowWal, emptyChain, type WalChain } from '../../src/engine/shadow-wal.ts';
 import { WalFollower } from '../../src/engine/wal-follower.ts';
@@ -165,6 +165,29 @@ describe('WalFollower', () => {
     expect(shadowBytes(shadow, 0)).toEqual(readFileSync(`${path}-wal`));
   });
 
+  it('begins the next read before it ends the present one: no moment is without a mark', async () => {
+    const { follower, shadow } = await follow();
+    await follower.start();
+    let committed: Buffer | undefined;
+    const begin = vi.spyOn(ReadConnection.prototype, 'begin').mockImplementationOnce(function (
+      this: ReadConnection,
+    ) {
+      // In the very moment in which a follower without overlap would have let go.
+      insert(20_000);
+      committed = readFileSync(`${path}-wal`);
+      application.pragma('wal_checkpoint(TRUNCATE)');
+      this.begin();
+    });
+    try {
+      expect((await follower.sync()).kind).toBe('ok');
+    } finally {
+      begin.mockRestore();
+    }
+    insert();
+    await follower.sync();
+    expect(shadowBytes(shadow, 0).subarray(0, committed!.byteLength)).toEqual(committed);
+  });
+
   it('lets a TRUNCATE through after a sync, and goes on in the next index', async () => {
     const { follower, shadow } = await follow();
     await follower.start();
@@ -230,7 +253,9 @@ describe('WalFollower after a restart of the process', () => {
     writeSync(fd, Buffer.alloc(walFrameSize(PAGE_SIZE) + 100, 9));
     closeSync(fd);
     insert(10_000);
-    const again = await follow(await reload());
+    const left = await reload();
+    expect(statSync(shadow.pathOf(0)).size).toBe(left.chain.offset);
+    const again = await follow(left);
     expect((await again.follower.start()).kind).toBe('ok');
     expect(shadowBytes(again.shadow, 0)).toEqual(readFileSync(`${path}-wal`));
   });
@@ -254,7 +279,7 @@ describe('WalFollower after a restart of the process', () => {
   });
 
   it('is lost when the WAL was cut back as after a power loss, also when it grew again', async () => {
-    for (const grow of [false, true]) {
+    for (const grow of ['not at all', 'to the same length', 'beyond']) {
       await leave();
       const left = await reload();
       // A read-only connection that closes last leaves the WAL.
@@ -266,7 +291,10 @@ describe('WalFollower after a restart of the process', () => {
       truncateSync(`${path}-wal`, left.chain.offset - 3 * walFrameSize(PAGE_SIZE));
       rmSync(`${path}-shm`, { force: true });
       application = openApplication();
-      if (grow) for (let i = 0; i < 20; i++) insert(3000);
+      const size = () => statSync(`${path}-wal`).size;
+      if (grow !== 'not at all') while (size() < left.chain.offset) insert();
+      if (grow === 'to the same length') expect(size()).toBe(left.chain.offset);
+      if (grow === 'beyond') insert(30_000);
       const { follower, close } = await follow(left);
       expect((await follower.start()).kind).toBe('lost');
       close();
