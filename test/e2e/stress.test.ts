@@ -36,6 +36,7 @@ describe('stress', () => {
     if (options.killEveryMs) expect(result.deaths).toBeGreaterThan(3);
     if (options.killReplicatorEveryMs) expect(result.replicatorKills).toBeGreaterThan(3);
     if (options.powerLosses) expect(result.walCuts).toBeGreaterThan(0);
+    if (!options.killReplicatorEveryMs && !options.powerLosses) expect(result.generations).toBe(1);
     console.log(JSON.stringify(result));
   });
 
@@ -48,6 +49,7 @@ describe('stress', () => {
       seed: chooseSeed(),
     });
     expect(result.deaths).toBeGreaterThan(5);
+    expect(result.generations).toBe(1);
     console.log(JSON.stringify(result));
   });
 });

@@ -127,6 +127,8 @@ class Stress {
 
   async #start(): Promise<void> {
     this.#litestream = await this.#rig.replicate({
+      // Uploads race with the follower all the time.
+      replica: [`path: ${this.#rig.replica}`, 'sync-interval: 1ms'],
       database: this.#options.database ?? [
         'min-checkpoint-page-count: 200',
         'max-checkpoint-page-count: 2000',
