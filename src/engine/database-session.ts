@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { Position } from '../format/position.ts';
 import { ReadConnection, WalModeConnection, WriteLockConnection } from '../sqlite/connection.ts';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
 import type { Checkpointer } from './checkpointer.ts';
@@ -65,6 +66,7 @@ export class DatabaseSession {
       ({ reader } = opened);
       await prepareMetaDirectory(options.metaPath);
       const { follower, shadow } = await DatabaseSession.#continueOrStart(options, files, opened);
+      await shadow.removeOthers();
       return new DatabaseSession(options, files, { follower, shadow, pageSizeBytes: opened.pageSizeBytes });
     } catch (error) {
       // Connections first: closing the descriptors would drop their locks.
@@ -95,6 +97,12 @@ export class DatabaseSession {
 
   get chain(): WalChain {
     return this.#follower.chain;
+  }
+
+  /** End of what is copied. */
+  get position(): Position {
+    const { index, offset } = this.#follower.chain;
+    return { generation: this.#shadow.generation, index, offset };
   }
 
   /** Whether sync() has something to do. */
@@ -129,6 +137,8 @@ export class DatabaseSession {
     const { follower, shadow } = await startGeneration(this.#options, this.#files, opened);
     this.#follower = follower;
     this.#shadow = shadow;
+    // Only now: until this moment replicas were reading the files of the generation that is over.
+    await shadow.removeOthers();
   }
 
   /** Tries to have the WAL started over. Not while the database is held for a snapshot. */

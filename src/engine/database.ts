@@ -11,9 +11,9 @@
 import { mkdir, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Mutex, backoffDelayMs } from '../base/concurrency.ts';
-import { LitestreamError, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
+import { LitestreamError, assert, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { Position } from '../format/position.ts';
+import { comparePositions, type Position } from '../format/position.ts';
 import { walFrameCount, type WalChecksum } from '../sqlite/wal.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { DatabaseLock } from './database-lock.ts';
@@ -63,9 +63,10 @@ export class Database implements SegmentSource {
   readonly #retained = new Map<string, number | undefined>();
   #lock: DatabaseLock | undefined;
   #session: DatabaseSession | undefined;
-  /** Outlives the session, so that replicas can go on with what was copied. */
-  #shadow: ShadowWal | undefined;
-  #position: Position | undefined;
+  /** As of the last session, which it outlives: replicas can go on with what was copied. */
+  #lastShadow: ShadowWal | undefined;
+  /** The position that listeners know of; present as soon as the database was opened once. */
+  #announced: Position | undefined;
   #pageSizeBytes = 0;
   #rotation: RotationSchedule;
   #restartReason: string | undefined;
@@ -147,9 +148,15 @@ export class Database implements SegmentSource {
     return this.#pageSizeBytes;
   }
 
+  /** Straight from the session: in step with indexEnd(), also in the middle of a rotation. */
   position(): Position {
-    if (!this.#position) throw new Error('position() before the database was opened');
-    return this.#position;
+    const position = this.#session?.position ?? this.#announced;
+    assert(position !== undefined, 'position() after the database was opened');
+    return position;
+  }
+
+  get #shadow(): ShadowWal | undefined {
+    return this.#session?.shadow ?? this.#lastShadow;
   }
 
   onAdvance(listener: () => void): () => void {
@@ -199,8 +206,8 @@ export class Database implements SegmentSource {
     const sizes = this.#session?.sizes();
     this.stats.sizeBytes = sizes?.databaseBytes ?? 0;
     this.stats.walSizeBytes = sizes?.walBytes ?? 0;
-    this.stats.shadowWalIndex = this.#position?.index ?? 0;
-    this.stats.shadowWalSizeBytes = this.#position ? this.indexEnd(this.#position.index) : 0;
+    this.stats.shadowWalIndex = this.#announced?.index ?? 0;
+    this.stats.shadowWalSizeBytes = this.#announced ? this.indexEnd(this.#announced.index) : 0;
     return this.stats;
   }
 
@@ -272,8 +279,9 @@ export class Database implements SegmentSource {
   }
 
   async #newGeneration(session: DatabaseSession, reason: string): Promise<void> {
-    for (const name of this.#retained.keys()) this.#retained.set(name, undefined);
     await session.newGeneration(reason);
+    // What replicas still need was said of the generation that is over.
+    for (const name of this.#retained.keys()) this.#retained.set(name, undefined);
     this.#advanced(session);
   }
 
@@ -388,20 +396,19 @@ export class Database implements SegmentSource {
   }
 
   #advanced(session: DatabaseSession): void {
-    const { index, offset } = session.chain;
-    this.#shadow = session.shadow;
-    const { generation } = session.shadow;
-    const before = this.#position;
-    if (before?.generation === generation && before.index === index && before.offset === offset) return;
-    this.#position = { generation, index, offset };
-    if (before?.index !== index) this.#prune();
+    const { position } = session;
+    const before = this.#announced;
+    this.#lastShadow = session.shadow;
+    this.#announced = position;
+    if (before?.generation === position.generation && comparePositions(before, position) === 0) return;
+    if (before?.index !== position.index) this.#prune();
     for (const listener of this.#listeners) listener();
   }
 
   #prune(): void {
     const needed = [...this.#retained.values()];
     if (!this.#shadow || needed.includes(undefined)) return;
-    const oldest = Math.min(this.#position?.index ?? 0, ...needed.map((index) => index ?? 0));
+    const oldest = Math.min(this.#announced?.index ?? 0, ...needed.map((index) => index ?? 0));
     this.#shadow
       .prune(oldest)
       .catch((error: unknown) => this.#report(`remove old shadow wal: ${messageOf(error)}`));

@@ -57,6 +57,7 @@ export type LoadedShadow =
 export class ShadowWal {
   readonly generation: string;
   readonly #directory: string;
+  readonly #generationsPath: string;
   /** Committed end of each index that is here. */
   readonly #ends = new Map<number, number>();
   readonly #closed = new Map<number, ClosedEnd>();
@@ -67,17 +68,17 @@ export class ShadowWal {
 
   private constructor(metaPath: string, generation: string) {
     this.generation = generation;
-    this.#directory = join(metaPath, 'generations', generation);
+    this.#generationsPath = join(metaPath, 'generations');
+    this.#directory = join(this.#generationsPath, generation);
   }
 
   /**
-   * Starts a new generation: its name is durable when this resolves, and the files of older ones are gone.
+   * Starts a new generation: its name is durable when this resolves. Files of older ones stay until removeOthers().
    * @throws LitestreamError 'disk-full', 'permission', 'io'
    */
   static async create(metaPath: string): Promise<ShadowWal> {
     const shadow = new ShadowWal(metaPath, newGeneration());
     try {
-      await rm(join(metaPath, 'generations'), { recursive: true, force: true });
       await mkdir(join(shadow.#directory, 'wal'), { recursive: true, mode: 0o700 });
       await writeFileDurably(join(metaPath, 'generation'), `${shadow.generation}\n`);
     } catch (error) {
@@ -112,6 +113,18 @@ export class ShadowWal {
     // Frames behind the last commit were still being copied when the process died.
     await truncate(shadow.pathOf(newest), chain.offset);
     return { kind: 'loaded', shadow, chain };
+  }
+
+  /** Removes the files of all other generations. @throws LitestreamError 'permission', 'io' */
+  async removeOthers(): Promise<void> {
+    try {
+      for (const name of await readdir(this.#generationsPath)) {
+        if (name === this.generation) continue;
+        await rm(join(this.#generationsPath, name), { recursive: true, force: true });
+      }
+    } catch (error) {
+      throw wrapError(error, `remove older generations from ${this.#generationsPath}`);
+    }
   }
 
   pathOf(index: number): string {
@@ -202,9 +215,10 @@ export class ShadowWal {
     return frame.commitPageCount !== 0 && checksumsEqual(frame.checksum, checksum);
   }
 
-  /** Removes indexes before `index`. */
+  /** Removes indexes before `index`, never the newest. */
   async prune(index: number): Promise<void> {
-    for (const old of [...this.#ends.keys()].filter((candidate) => candidate < index)) {
+    const limit = Math.min(index, Math.max(...this.#ends.keys()));
+    for (const old of [...this.#ends.keys()].filter((candidate) => candidate < limit)) {
       this.#ends.delete(old);
       this.#closed.delete(old);
       await rm(this.pathOf(old), { force: true });

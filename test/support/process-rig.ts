@@ -22,6 +22,8 @@ export interface ReplicateOptions {
   readonly database?: readonly string[];
   /** Lines of the replica's entry; default: the file replica of the rig, synced each 20 ms. */
   readonly replica?: readonly string[];
+  /** Entries of further replicas. */
+  readonly moreReplicas?: readonly (readonly string[])[];
   /** Global lines of the config. */
   readonly global?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -85,7 +87,9 @@ export class Rig {
       'dbs:',
       ...database.map((line, i) => `${i === 0 ? '  - ' : '    '}${line}`),
       '    replicas:',
-      ...replica.map((line, i) => `${i === 0 ? '      - ' : '        '}${line}`),
+      ...[replica, ...(options.moreReplicas ?? [])].flatMap((entry) =>
+        entry.map((line, i) => `${i === 0 ? '      - ' : '        '}${line}`),
+      ),
     ];
     await fs.writeFile(config, `${lines.join('\n')}\n`);
     return config;
