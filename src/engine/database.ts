@@ -164,6 +164,18 @@ export class Database implements SegmentSource {
     return () => this.#listeners.delete(listener);
   }
 
+  freshen(): Promise<void> {
+    return this.#mutex.run(async () => {
+      try {
+        if (this.#session?.hasNews()) await this.#sync(this.#session);
+      } catch (error) {
+        // The loop meets the same problem at once, and deals with it.
+        this.#logger.debug('sync failed before an upload', { error: messageOf(error) });
+        this.#timer.wakeNow();
+      }
+    });
+  }
+
   indexEnd(index: number): number {
     return this.#shadow?.endOf(index) ?? 0;
   }

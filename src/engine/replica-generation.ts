@@ -180,6 +180,7 @@ export class GenerationReplication {
   /** One upload of all that is committed; gives the error that no retry can mend. */
   async #pass(progress: ReplicaProgress): Promise<LitestreamError | undefined> {
     try {
+      await this.#context.source.freshen();
       await progress.upload(this.#controller.signal);
       return undefined;
     } catch (error) {

@@ -34,6 +34,8 @@ export interface SegmentSource {
   position(): Position;
   /** Called after each advance of position(), synchronously and often: do no work in it. Returns the unsubscriber. */
   onAdvance(listener: () => void): () => void;
+  /** Copies what is committed by now, so that the upload that follows holds it too. Never rejects. */
+  freshen(): Promise<void>;
   /** End of one index's committed data in bytes: 0 if it has none; fixed for indexes before position().index. */
   indexEnd(index: number): number;
   /** Whether the shadow WAL still holds `index` (a replica that needs one that is gone must start a new generation). */

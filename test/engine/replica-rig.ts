@@ -145,6 +145,10 @@ export class FakeSource implements SegmentSource {
     return () => this.#listeners.delete(listener);
   }
 
+  freshen(): Promise<void> {
+    return Promise.resolve();
+  }
+
   indexEnd(index: number): number {
     return this.shadow.get(index)?.byteLength ?? 0;
   }
