@@ -72,7 +72,7 @@ export class Database implements SegmentSource {
   #restartReason: string | undefined;
   #unwatch: (() => void)[] = [];
   #identityDoubtful = false;
-  readonly #pace: SyncPace;
+  readonly #pace = new SyncPace();
   #nextPollMs = 0;
   #failures = 0;
   #reported: { text: string; atMs: number } | undefined;
@@ -91,7 +91,6 @@ export class Database implements SegmentSource {
     this.metaPath = parts.options.metaPath ?? defaultMetaPath(parts.options.path);
     this.#logger = parts.logger.with({ db: parts.options.path });
     this.#rotation = new RotationSchedule(parts.options, performance.now());
-    this.#pace = new SyncPace(parts.options.replicas.map((replica) => replica.syncIntervalMs));
     for (const replica of parts.options.replicas) this.#retained.set(replica.name, undefined);
     this.stats = {
       path: this.path,

@@ -5,9 +5,8 @@
 
 /** An application that waits for our read mark is let through within this. */
 const MIN_GAP_MS = 10;
+/** Copies for the shadow WAL alone; replicas ask for one of their own before they upload. */
 const MAX_GAP_MS = 100;
-/** Copies may be this much of a replica's sync-interval apart: what they add to its lag. */
-const SHARE_OF_SYNC_INTERVAL = 0.1;
 /** A pause of so many gaps is a quiet time. */
 const QUIET_GAPS = 4;
 /**
@@ -17,16 +16,9 @@ const QUIET_GAPS = 4;
 const LOOK_AGAIN_MS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 
 export class SyncPace {
-  readonly #maxGapMs: number;
   #gapMs = MIN_GAP_MS;
   #copiedAtMs = -Infinity;
   #looks: number = LOOK_AGAIN_MS.length;
-
-  /** @param syncIntervalsMs of the replicas: the shortest counts */
-  constructor(syncIntervalsMs: readonly number[]) {
-    const share = Math.min(...syncIntervalsMs) * SHARE_OF_SYNC_INTERVAL;
-    this.#maxGapMs = Math.max(MIN_GAP_MS, Math.min(MAX_GAP_MS, share));
-  }
 
   /**
    * A file system event. @param urgent the database file changed, so a checkpoint may be waiting for our mark
@@ -47,7 +39,7 @@ export class SyncPace {
   /** A copy was made. @param news it found commits */
   copied(news: boolean, nowMs: number): void {
     this.#copiedAtMs = nowMs;
-    if (news) this.#gapMs = Math.min(this.#maxGapMs, 2 * this.#gapMs);
+    if (news) this.#gapMs = Math.min(MAX_GAP_MS, 2 * this.#gapMs);
   }
 
   /** When to look again because of the last event, in ms from now; undefined when that was often enough. */
