@@ -18,5 +18,5 @@ await build({
   mainFields: ['module', 'main'],
   target: 'node20',
   sourcemap: true,
-  external: ['node:*', 'better-sqlite3', 'lz4-napi', '@aws-sdk/*', '@smithy/*', 'prom-client', 'xxhash-wasm'],
+  external: ['node:*', 'better-sqlite3', 'lz4-napi', '@aws-sdk/*', '@smithy/*', 'prom-client'],
 });

@@ -10,6 +10,8 @@ const WHOLE_LIMIT = 8 << 20;
 const AHEAD_LIMIT = 32 << 20;
 /** Objects that are read ahead, for each request that may run at once. */
 const AHEAD_PER_REQUEST = 4;
+/** Chunks of a stream that are read ahead. */
+const CHUNKS_AHEAD = 4;
 /** Ranges in which a large object of a remote store is read. */
 const RANGE_SIZE = 4 << 20;
 
@@ -21,14 +23,14 @@ export interface FetchOptions {
   readonly onBytes?: (byteCount: number) => void;
 }
 
-interface Fetchable {
+export interface Fetchable {
   readonly key: string;
   readonly sizeBytes: number;
 }
 
 export interface Fetched<T extends Fetchable> {
   readonly object: T;
-  /** Its bytes, to be used before the next object is asked for. */
+  /** Its bytes. The next object may be asked for before they are used. */
   readonly body: AsyncIterable<Uint8Array>;
 }
 
@@ -131,20 +133,20 @@ async function* counted(
   }
 }
 
-/** The chunks of `source`, the next being read while one is used. */
-async function* oneAhead(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** The chunks of `source`, the next ones being read while one is used. */
+async function* readAhead(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
-  const readNext = (): Promise<IteratorResult<Uint8Array>> => {
-    const promise = iterator.next();
-    // Whoever comes to it awaits it; nobody does when the restore has failed before.
-    promise.catch(() => undefined);
-    return promise;
-  };
+  const ahead: Promise<IteratorResult<Uint8Array>>[] = [];
   try {
-    for (let next = readNext(); ;) {
-      const result = await next;
-      if (result.done === true) return;
-      next = readNext();
+    for (;;) {
+      while (ahead.length < CHUNKS_AHEAD) {
+        const promise = iterator.next();
+        // Whoever comes to it awaits it; nobody does when the restore has failed before.
+        promise.catch(() => undefined);
+        ahead.push(promise);
+      }
+      const result = await ahead.shift();
+      if (result === undefined || result.done === true) return;
       yield result.value;
     }
   } finally {
@@ -160,7 +162,7 @@ async function* streamLarge(
   read: Reader,
 ): AsyncGenerator<Uint8Array> {
   if (store.capabilities.local || parallelism === 1) {
-    yield* oneAhead(await read.stream(key));
+    yield* readAhead(await read.stream(key));
     return;
   }
   const atOnce = Math.min(parallelism, store.capabilities.concurrency);

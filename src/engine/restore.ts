@@ -7,20 +7,23 @@ import type { FileHandle } from 'node:fs/promises';
 import { throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, wrapError } from '../base/errors.ts';
 import { LogDuration, type Logger } from '../base/logger.ts';
-import { decodeLz4Frame } from '../format/lz4-frame.ts';
+import { startLz4Thread } from '../format/lz4-frame.ts';
 import { formatPosition, type Position } from '../format/position.ts';
 import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { withRetry } from '../storage/retrying-store.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 import { PageWriter, writeFully } from './page-writer.ts';
-import { type Fetched, fetchInOrder } from './restore-fetch.ts';
+import { type Content, decodeInOrder } from './restore-content.ts';
+import { fetchInOrder } from './restore-fetch.ts';
 import { listReplicas, type NamedStore } from './restore-listing.ts';
 import { RestoreOutput } from './restore-output.ts';
 import { planRestore, type RestorePlan, type RestoreTarget } from './restore-plan.ts';
 import { WalApplier } from './restore-wal.ts';
 
 const ATTEMPTS = 6;
+/** Decompressing as many bytes takes longer than starting a thread for it. */
+const THREAD_LIMIT = 4 << 20;
 
 /** Compressed bytes and segments of the plan that is being carried out. */
 export interface RestoreProgress {
@@ -151,11 +154,13 @@ class RestoreRun {
       signal,
       onBytes,
     });
+    const thread = this.#bytesTotal < THREAD_LIMIT ? undefined : startLz4Thread();
+    const contents = decodeInOrder(fetched, 1 + segments.length, { transient: true, thread });
     try {
-      const first = fetched.next();
+      const first = await contents.next();
       if (first.done === true) throw new Error('there is a snapshot in every plan');
-      const writer = await this.#writeSnapshot(file, first.value.body);
-      const position = await this.#applySegments(writer, fetched);
+      const writer = await this.#writeSnapshot(file, first.value.chunks);
+      const position = await this.#applySegments(writer, contents);
       const { endOffset } = this.#plan;
       if (endOffset !== undefined && position.offset !== endOffset) {
         const wanted = formatPosition({ ...position, index: this.#plan.indexMax, offset: endOffset });
@@ -175,17 +180,18 @@ class RestoreRun {
         sizeBytes: writer.fileSizeBytes,
       };
     } finally {
-      fetched.return(undefined);
+      await contents.return(undefined);
+      await thread?.close();
     }
   }
 
   /** Decompresses the snapshot into the file. */
-  async #writeSnapshot(file: FileHandle, body: AsyncIterable<Uint8Array>): Promise<PageWriter> {
+  async #writeSnapshot(file: FileHandle, chunks: AsyncIterable<Uint8Array>): Promise<PageWriter> {
     const head = Buffer.alloc(DATABASE_HEADER_SIZE);
     let sizeBytes = 0;
     let writing: Promise<void> = Promise.resolve();
     try {
-      for await (const chunk of decodeLz4Frame(body, { transient: true })) {
+      for await (const chunk of chunks) {
         if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
         // One write is under way while the next block is decompressed.
         await writing;
@@ -203,7 +209,7 @@ class RestoreRun {
 
   async #applySegments(
     writer: PageWriter,
-    fetched: Iterable<Fetched<SnapshotInfo | SegmentInfo>>,
+    contents: AsyncIterable<Content<SnapshotInfo | SegmentInfo>>,
   ): Promise<Position> {
     const { generation, snapshot, segments, indexMax } = this.#plan;
     let position: Position = { generation, index: snapshot.index, offset: 0 };
@@ -215,12 +221,12 @@ class RestoreRun {
     const applier = new WalApplier(writer);
     this.#indexStartedAt = performance.now();
     let i = 0;
-    for (const { body } of fetched) {
+    for await (const { chunks } of contents) {
       const segment = segments[i++];
       if (segment === undefined) break;
       const endOffset = segment.index === indexMax ? this.#plan.endOffset : undefined;
       try {
-        await applier.applySegment(segment, decodeLz4Frame(body, { transient: true }), endOffset);
+        await applier.applySegment(segment, chunks, endOffset);
       } catch (error) {
         throw hasCode(error, 'gap') ? error : wrapError(error, `apply WAL segment ${segment.key}`);
       }

@@ -4,51 +4,78 @@
  */
 
 /** lz4-block.wat, compiled: WebAssembly is loaded synchronously and needs no native part. */
-const MODULE =
-  'AGFzbQEAAAABCQFgBH9/f38BfwMCAQAFAwEAAQcXAgZtZW1vcnkCAApkZWNvbXByZXNzAAAKswMBsAMBB38gAiEEAkADQCAA' +
-  'IAFPDQEgAC0AACEFIABBAWohACAFQQR2IQYgBkEPRgRAA0AgACABTw0DIAAtAAAhByAAQQFqIQAgBiAHaiEGIAdB/wFGDQAL' +
-  'CyAGIAEgAGtLDQEgBiADIARrSw0BIAZBEE0EQCAEIAApAwA3AwAgBCAAKQMINwMIBSAEIAAgBvwKAAALIAAgBmohACAEIAZq' +
-  'IQQgACABRgRAIAQgAmsPCyABIABrQQJJDQEgAC8BACEIIABBAmohACAIRQ0BIAggBCACa0sNASAFQQ9xIQYgBkEPRgRAA0Ag' +
-  'ACABTw0DIAAtAAAhByAAQQFqIQAgBiAHaiEGIAdB/wFGDQALCyAGQQRqIQYgBiADIARrSw0BIAQgCGshCiAEIAZqIQkgCEEI' +
-  'TwRAIAZBgAFLIAggBk9xBEAgBCAKIAb8CgAABQNAIAQgCikDADcDACAEQQhqIQQgCkEIaiEKIAQgCUkNAAsLBSAIQQFGBEAg' +
-  'BCAKLQAAIAb8CwAFA0AgBCAKLQAAOgAAIARBAWohBCAKQQFqIQogBCAJSQ0ACwsLIAkhBAwACwtBfws=';
+export const MODULE: string =
+  'AGFzbQEAAAABCQFgBH9/f38BfwISAQNlbnYGbWVtb3J5AgMBgIABAwIBAAcOAQpkZWNvbXByZXNzAAAKswMBsAMBB38gAiEEAkADQCAA' +
+  'IAFPDQEgAC0AACEFIABBAWohACAFQQR2IQYgBkEPRgRAA0AgACABTw0DIAAtAAAhByAAQQFqIQAgBiAHaiEGIAdB/wFGDQALCyAGIAEg' +
+  'AGtLDQEgBiADIARrSw0BIAZBEE0EQCAEIAApAwA3AwAgBCAAKQMINwMIBSAEIAAgBvwKAAALIAAgBmohACAEIAZqIQQgACABRgRAIAQg' +
+  'AmsPCyABIABrQQJJDQEgAC8BACEIIABBAmohACAIRQ0BIAggBCACa0sNASAFQQ9xIQYgBkEPRgRAA0AgACABTw0DIAAtAAAhByAAQQFq' +
+  'IQAgBiAHaiEGIAdB/wFGDQALCyAGQQRqIQYgBiADIARrSw0BIAQgCGshCiAEIAZqIQkgCEEITwRAIAZBgAFLIAggBk9xBEAgBCAKIAb8' +
+  'CgAABQNAIAQgCikDADcDACAEQQhqIQQgCkEIaiEKIAQgCUkNAAsLBSAIQQFGBEAgBCAKLQAAIAb8CwAFA0AgBCAKLQAAOgAAIARBAWoh' +
+  'BCAKQQFqIQogBCAJSQ0ACwsLIAkhBAwACwtBfws=';
 
 /** Copies may run over the end of source and destination by this much. */
-const SLACK = 16;
+export const SLACK = 16;
 const WASM_PAGE_SIZE = 64 << 10;
+/** The maximum that lz4-block.wat declares. */
+const MAX_WASM_PAGES = 16384;
 
-/** The exports of lz4-block.wat. */
-interface Exports {
-  readonly memory: { readonly buffer: ArrayBuffer; grow(pageCount: number): number };
-  readonly decompress: (
-    source: number,
-    sourceEnd: number,
-    destination: number,
-    destinationEnd: number,
-  ) => number;
+/** Memory in which blocks are decompressed; it can be shared with a worker thread. */
+export interface BlockMemory {
+  readonly buffer: SharedArrayBuffer;
+  grow(pageCount: number): number;
 }
+
+/**
+ * The function of lz4-block.wat; all parameters are positions in its memory.
+ * @returns the length of the content, -1 when the block is invalid or does not fit
+ */
+export type Decompress = (
+  source: number,
+  sourceEnd: number,
+  destination: number,
+  destinationEnd: number,
+) => number;
 
 /** The part of the global that is used here: its types come with those of browsers only. */
 declare const WebAssembly: {
+  readonly Memory: new (options: { initial: number; maximum: number; shared: true }) => BlockMemory;
   readonly Module: new (code: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: Exports };
+  readonly Instance: new (
+    module: object,
+    imports: { env: { memory: BlockMemory } },
+  ) => { readonly exports: { readonly decompress: Decompress } };
 };
 
 let compiled: object | undefined;
 
+/** lz4-block.wat as a WebAssembly.Module, which can be sent to a worker thread. */
+export function compiledModule(): object {
+  return (compiled ??= new WebAssembly.Module(Buffer.from(MODULE, 'base64')));
+}
+
+export function createMemory(): BlockMemory {
+  return new WebAssembly.Memory({ initial: 1, maximum: MAX_WASM_PAGES, shared: true });
+}
+
+/** Makes the memory at least this large. Views of it stay valid but do not grow. */
+export function growTo(memory: BlockMemory, sizeBytes: number): void {
+  const missing = sizeBytes - memory.buffer.byteLength;
+  if (missing > 0) memory.grow(Math.ceil(missing / WASM_PAGE_SIZE));
+}
+
 /** Room for one compressed block and two decompressed ones, of at most `maxSizeBytes` each. */
 export class Lz4BlockDecoder {
-  readonly #exports: Exports;
+  readonly #decompress: Decompress;
   readonly #memory: Uint8Array;
   readonly #stride: number;
   #turn = 1;
 
   constructor(maxSizeBytes: number) {
-    compiled ??= new WebAssembly.Module(Buffer.from(MODULE, 'base64'));
-    this.#exports = new WebAssembly.Instance(compiled).exports;
+    const memory = createMemory();
+    this.#decompress = new WebAssembly.Instance(compiledModule(), { env: { memory } }).exports.decompress;
     this.#stride = maxSizeBytes + SLACK;
-    this.#exports.memory.grow(Math.ceil((3 * this.#stride) / WASM_PAGE_SIZE));
-    this.#memory = new Uint8Array(this.#exports.memory.buffer);
+    growTo(memory, 3 * this.#stride);
+    this.#memory = new Uint8Array(memory.buffer);
   }
 
   /**
@@ -61,7 +88,7 @@ export class Lz4BlockDecoder {
     this.#memory.set(block, 0);
     this.#turn = 3 - this.#turn;
     const start = this.#turn * this.#stride;
-    const length = this.#exports.decompress(0, block.byteLength, start, start + limit);
+    const length = this.#decompress(0, block.byteLength, start, start + limit);
     return length < 0 ? undefined : this.#memory.subarray(start, start + length);
   }
 }

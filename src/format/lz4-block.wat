@@ -1,8 +1,10 @@
 ;; Decompresses one LZ4 block (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md).
-;; Its compiled form stands in lz4-block.ts; made with: wat2wasm lz4-block.wat -o - | base64
+;; Its compiled form is MODULE in lz4-block.ts. test/format/lz4-block.test.ts compiles this file with the npm package
+;; wabt and compares: after a change here, it shows the MODULE to put there.
 ;; The caller leaves 16 bytes free after the source and after the destination: copies may run over by that much.
 (module
-  (memory (export "memory") 1)
+  ;; Shared, so that a thread can work in the memory of another one; at most 1 GiB.
+  (import "env" "memory" (memory 1 16384 shared))
   ;; Gives the decompressed length, or -1 when the block is invalid or does not fit.
   (func (export "decompress")
     (param $ip i32) (param $sourceEnd i32) (param $destination i32) (param $destinationEnd i32) (result i32)

@@ -4,7 +4,9 @@
  */
 
 import { compress, compressSync } from 'lz4-napi';
+import type { LitestreamError } from '../base/errors.ts';
 import { Lz4BlockDecoder } from './lz4-block.ts';
+import { Lz4Thread, type ThreadBlock } from './lz4-thread.ts';
 import {
   type Lz4Block,
   type Lz4Step,
@@ -53,12 +55,12 @@ function handled<T>(promise: Promise<T>): Promise<T> {
 }
 
 /** Collects chunks of any size into blocks of LZ4_BLOCK_SIZE, the last one shorter. Chunks are copied at once. */
-async function* toBlocks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+async function* toBlocks(source: AsyncIterable<Uint8Array>, free: Buffer[]): AsyncGenerator<Buffer> {
   let block: Buffer | undefined;
   let used = 0;
   for await (const chunk of source) {
     for (let at = 0; at < chunk.byteLength;) {
-      block ??= Buffer.allocUnsafeSlow(LZ4_BLOCK_SIZE);
+      block ??= free.pop() ?? Buffer.allocUnsafeSlow(LZ4_BLOCK_SIZE);
       const part = chunk.subarray(at, at + LZ4_BLOCK_SIZE - used);
       block.set(part, used);
       used += part.byteLength;
@@ -80,19 +82,24 @@ async function* toBlocks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buff
 export async function* encodeLz4Frame(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const hash = new Xxh32();
   const queue: Promise<Uint8Array[]>[] = [];
+  /** Memory for blocks, used again and again: what is left to the garbage collector piles up. */
+  const free: Buffer[] = [];
   yield FRAME_HEADER.slice();
-  for await (const block of toBlocks(source)) {
+  for await (const block of toBlocks(source, free)) {
     hash.update(block);
-    queue.push(handled(encodeBlock(block)));
+    queue.push(handled(encodeBlock(block, free)));
     if (queue.length >= LOOK_AHEAD) yield* (await queue.shift()) ?? [];
   }
   for (const parts of queue) yield* await parts;
   yield frameEnd(hash);
 }
 
-async function encodeBlock(content: Buffer): Promise<Uint8Array[]> {
+/** The block's parts; `content` is free again unless it is one of them. */
+async function encodeBlock(content: Buffer, free: Buffer[]): Promise<Uint8Array[]> {
   const small = content.byteLength <= SYNC_LIMIT;
-  return blockParts(content, small ? compressSync(content) : await compress(content));
+  const parts = blockParts(content, small ? compressSync(content) : await compress(content));
+  if (content.byteLength === LZ4_BLOCK_SIZE && !parts.includes(content)) free.push(content);
+  return parts;
 }
 
 /** One frame of `data`, made at once: for small data, since nothing else runs meanwhile. */
@@ -122,14 +129,15 @@ function returnDecoder(decoder: Lz4BlockDecoder): void {
   if (idleDecoders.length < MAX_IDLE_DECODERS) idleDecoders.push(decoder);
 }
 
+function invalidBlock({ number, at }: Lz4Block): LitestreamError {
+  return corruptFrame(`has an invalid block ${number} at byte ${at}`);
+}
+
 /** The content of a block, valid until the call after the next. */
-function decodeBlock(
-  decoder: Lz4BlockDecoder,
-  { number, at, stored, data, maxSizeBytes }: Lz4Block,
-): Uint8Array {
-  if (stored) return data;
-  const content = decoder.decompress(data, maxSizeBytes);
-  if (content === undefined) throw corruptFrame(`has an invalid block ${number} at byte ${at}`);
+function decodeBlock(decoder: Lz4BlockDecoder, block: Lz4Block): Uint8Array {
+  if (block.stored) return block.data;
+  const content = decoder.decompress(block.data, block.maxSizeBytes);
+  if (content === undefined) throw invalidBlock(block);
   return content;
 }
 
@@ -213,9 +221,86 @@ class ByteQueue {
   }
 }
 
+/** A thread for decodeLz4Frame. The caller closes it. */
+export function startLz4Thread(): Lz4Thread {
+  return new Lz4Thread(LZ4_BLOCK_SIZE);
+}
+
 export interface DecodeOptions {
   /** A chunk is only valid until the one after the next is asked for: saves a copy and the memory for it. */
   readonly transient?: boolean;
+  /** Decompresses a few blocks ahead; without it blocks are decompressed here, when they are asked for. */
+  readonly thread?: Lz4Thread | undefined;
+}
+
+/** Contents of the blocks of one frame in order, each valid until the one after the next is asked for. */
+interface BlockReader {
+  /** Takes a block in. Not more than `ahead` may be there before. */
+  add(block: Lz4Block): void;
+  /** The content of the oldest block that was taken in; undefined when there is none. */
+  next(): Promise<Uint8Array | undefined>;
+  /** Blocks that it is worth taking in before the oldest is asked for. */
+  readonly ahead: number;
+  close(): void;
+}
+
+/** Decompresses in the calling thread. */
+class LocalReader implements BlockReader {
+  readonly ahead = 0;
+  readonly #decoder: Lz4BlockDecoder = borrowDecoder();
+  #block: Lz4Block | undefined;
+
+  add(block: Lz4Block): void {
+    this.#block = block;
+  }
+
+  next(): Promise<Uint8Array | undefined> {
+    const block = this.#block;
+    this.#block = undefined;
+    return Promise.resolve(block && decodeBlock(this.#decoder, block));
+  }
+
+  close(): void {
+    returnDecoder(this.#decoder);
+  }
+}
+
+/** Decompresses in another thread. */
+class ThreadReader implements BlockReader {
+  readonly ahead = 2;
+  readonly #thread: Lz4Thread;
+  readonly #queue: { readonly block: Lz4Block; readonly result: Promise<ThreadBlock> | undefined }[] = [];
+  /** What was given out and is still valid. */
+  readonly #used: ThreadBlock[] = [];
+
+  constructor(thread: Lz4Thread) {
+    this.#thread = thread;
+  }
+
+  add(block: Lz4Block): void {
+    const result = block.stored ? undefined : this.#thread.decompress(block.data, block.maxSizeBytes);
+    this.#queue.push({ block, result: result && handled(result) });
+  }
+
+  async next(): Promise<Uint8Array | undefined> {
+    const first = this.#queue.shift();
+    if (first?.result === undefined) return first?.block.data;
+    const result = await first.result;
+    this.#used.push(result);
+    if (this.#used.length > 2) this.#used.shift()?.release();
+    if (result.content === undefined) throw invalidBlock(first.block);
+    return result.content;
+  }
+
+  close(): void {
+    for (const used of this.#used.splice(0)) used.release();
+    // Nobody awaits what is still under way.
+    for (const { result } of this.#queue.splice(0))
+      result?.then(
+        (block) => block.release(),
+        () => undefined,
+      );
+  }
 }
 
 /**
@@ -227,14 +312,19 @@ export interface DecodeOptions {
  */
 export async function* decodeLz4Frame(
   source: AsyncIterable<Uint8Array>,
-  options: DecodeOptions = {},
+  { transient = false, thread }: DecodeOptions = {},
 ): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   const bytes = new ByteQueue(iterator);
   const parser = parseLz4Frames();
   const check = new ContentCheck();
-  const decoder = borrowDecoder();
+  const reader = thread ? new ThreadReader(thread) : new LocalReader();
+  const give = (content: Uint8Array): Uint8Array => {
+    check.add(content);
+    return transient ? content : content.slice();
+  };
   try {
+    let waiting = 0;
     let step = parser.next();
     while (step.done !== true) {
       const { value } = step;
@@ -243,15 +333,18 @@ export async function* decodeLz4Frame(
         continue;
       }
       if (value.kind === 'block') {
-        const content = check.add(decodeBlock(decoder, value.block));
-        yield options.transient === true ? content : content.slice();
-      } else {
-        check.finish(value);
+        reader.add(value.block);
+        waiting++;
       }
+      for (const limit = value.kind === 'end' ? 0 : reader.ahead; waiting > limit; waiting--) {
+        const content = await reader.next();
+        if (content) yield give(content);
+      }
+      if (value.kind === 'end') check.finish(value);
       step = parser.next();
     }
   } finally {
-    returnDecoder(decoder);
+    reader.close();
     await iterator.return?.();
   }
 }
