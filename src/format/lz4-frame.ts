@@ -1,6 +1,6 @@
 /**
- * LZ4 frames, the container of every snapshot and segment. What we write has v0.3.13's header: independent 4 MiB
- * blocks and a content checksum. What we read is any single frame with independent blocks (docs/format.md).
+ * LZ4 frames, the container of every snapshot and segment. What we write has v0.3.13's header: independent blocks
+ * of up to 4 MiB and a content checksum. What we read is any single frame with independent blocks (docs/format.md).
  */
 
 import { compress, compressSync } from 'lz4-napi';
@@ -16,14 +16,19 @@ import {
 } from './lz4-frame-parser.ts';
 import { Xxh32 } from './xxh32.ts';
 
-/** Content bytes of each block but the last in the frames that we write. */
-export const LZ4_BLOCK_SIZE: number = 4 << 20;
+/** Content bytes of the largest block that a frame may have. */
+const MAX_BLOCK_SIZE = 4 << 20;
+/**
+ * Content bytes of each block but the last in the frames that we write. Smaller than the header allows: lz4-napi keeps
+ * memory in proportion to it in each thread of the pool, and the frames are no larger for it.
+ */
+export const LZ4_BLOCK_SIZE: number = 512 << 10;
 /** Magic, flags (version 1, independent blocks, content checksum), 4 MiB blocks, header checksum: as v0.3.13. */
 const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
 /** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */
 const SIZE_PREFIX = 4;
-/** Blocks that are compressed in the thread pool at once: enough for two cores, 24 MiB at most. */
-const LOOK_AHEAD = 3;
+/** Blocks that are compressed in the thread pool at once: enough for all its threads. */
+const LOOK_AHEAD = 6;
 /** Below this many bytes the way through the thread pool costs more than the work. */
 const SYNC_LIMIT = 32 << 10;
 
@@ -122,7 +127,7 @@ const MAX_IDLE_DECODERS = 2;
 
 /** Lends a decoder, whose memory is worth keeping, until the generator or function that took it is done. */
 function borrowDecoder(): Lz4BlockDecoder {
-  return idleDecoders.pop() ?? new Lz4BlockDecoder(LZ4_BLOCK_SIZE);
+  return idleDecoders.pop() ?? new Lz4BlockDecoder(MAX_BLOCK_SIZE);
 }
 
 function returnDecoder(decoder: Lz4BlockDecoder): void {
@@ -223,7 +228,7 @@ class ByteQueue {
 
 /** A thread for decodeLz4Frame. The caller closes it. */
 export function startLz4Thread(): Lz4Thread {
-  return new Lz4Thread(LZ4_BLOCK_SIZE);
+  return new Lz4Thread(MAX_BLOCK_SIZE);
 }
 
 export interface DecodeOptions {
