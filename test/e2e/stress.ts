@@ -4,7 +4,7 @@ import { promises as fs } from 'node:fs';
 import { pause, type LitestreamProcess } from '../support/process.ts';
 import { withRig, type Rig } from '../support/process-rig.ts';
 import { buildShim } from '../support/shim.ts';
-import { compareDatabases } from '../support/sqlite.ts';
+import { compareDatabases, withSqlite } from '../support/sqlite.ts';
 import {
   Workload,
   expectPrefix,
@@ -117,12 +117,22 @@ class Stress {
       this.#deaths += workload.deaths;
     }
     if (last) {
+      await this.#overwriteGhost();
       const exit = await this.#litestream!.stop();
       if (exit.code !== 0) throw new Error(`litestream exited ${exit.code ?? exit.signal}`);
       return;
     }
     await this.#litestream!.kill();
     if (await cutWal(this.#rig.database, this.#random)) this.#walCuts++;
+  }
+
+  /**
+   * The last writer may have died between writing its commit frame and publishing it. Nobody has committed that, and
+   * litestream rightly leaves it; but when all processes are gone, the recovery by the next one to open the database
+   * takes it for committed, and the comparison would be with another state. One more commit goes over it.
+   */
+  async #overwriteGhost(): Promise<void> {
+    await withSqlite({ path: this.#rig.database }, (sqlite) => sqlite.exec('PRAGMA user_version = 1'));
   }
 
   async #start(): Promise<void> {
