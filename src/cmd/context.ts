@@ -27,6 +27,8 @@ export class CommandContext {
     level: 'INFO',
     write: (line) => this.#write('stderr', line),
   });
+  #warningLogger: Logger = this.#logger;
+  #takesExcerpts = true;
   readonly #watched = new Set<StreamName>();
 
   /** The log channel as it is now: ask again after applyConfig. */
@@ -39,8 +41,8 @@ export class CommandContext {
     return this.#logStream;
   }
 
-  /** Takes over what a config file says: its log channel, then its warnings, each logged with its place. */
-  applyConfig({ logging, warnings }: Pick<Config, 'logging' | 'warnings'>): void {
+  /** Takes over the log channel that a config file asks for. */
+  applyLogging(logging: Config['logging']): void {
     const stream = logging.stderr || this.output === 'json' ? 'stderr' : 'stdout';
     const open = (name: StreamName): Logger =>
       createLogger({
@@ -50,10 +52,20 @@ export class CommandContext {
       });
     this.#logStream = stream;
     this.#logger = open(stream);
-    const logger = this.output === 'log' ? this.#logger : open('stderr');
-    for (const { message, path, line, column } of warnings) {
-      logger.warn(message, { at: `${path}:${line}:${column}` });
-    }
+    this.#warningLogger = this.output === 'log' ? this.#logger : open('stderr');
+    this.#takesExcerpts = logging.type === 'text' || stream === 'stdout';
+  }
+
+  /** Logs a warning about the config file. `place` is its `path:line:col`, the line and a caret, on lines of their own. */
+  warnOfConfig(message: string, place: string): void {
+    const [at = ''] = place.split('\n', 1);
+    this.#warningLogger.warn(message, { at });
+    this.printExcerpt(place.slice(at.length + 1));
+  }
+
+  /** Writes what is better read as it stands than quoted, to standard error, unless that is a log of JSON lines. */
+  printExcerpt(text: string): void {
+    if (this.#takesExcerpts) this.printError(`${text}\n`);
   }
 
   /** Writes to standard output, as it is. */

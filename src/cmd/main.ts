@@ -5,6 +5,7 @@
 
 import { LitestreamError, hasCode, messageOf, systemCode } from '../base/errors.ts';
 import type { Command } from './command.ts';
+import type { ConfigError } from '../config/index.ts';
 import { CommandContext } from './context.ts';
 import { COMMAND_SUMMARIES, commandHelp, overview, usage } from './help.ts';
 import type { CommandName } from './help.ts';
@@ -78,7 +79,7 @@ function parseOrExplain<T>(context: CommandContext, definition: Command['definit
 function report(context: CommandContext, error: unknown): void {
   const { message, details } = explain(error);
   context.logger.error('failed to run', { error: message });
-  if (details !== '') context.printError(details);
+  if (details !== '') context.printExcerpt(details);
 }
 
 /** The message for the log line, and what is better read as it stands below it. */
@@ -86,14 +87,18 @@ function explain(error: unknown): { message: string; details: string } {
   const missing = missingNativePart(error);
   if (missing !== undefined) return { message: missing, details: '' };
   const message = messageOf(error);
-  if (hasCode(error, 'config') && message.includes('\n')) {
+  if (isConfigError(error)) {
     // A diagnostic shows the line of the config file and a caret under it: unreadable within quotes.
-    const end = message.indexOf('\n');
-    return { message: message.slice(0, end), details: `${message.slice(end + 1)}\n` };
+    return { message: error.headline, details: message.slice(error.headline.length + 1) };
   }
   const expected = error instanceof LitestreamError || systemCode(error) !== undefined;
   const stack = !expected && error instanceof Error ? error.stack : undefined;
-  return { message, details: stack === undefined ? '' : `this is a bug in litestream: ${stack}\n` };
+  return { message, details: stack === undefined ? '' : `this is a bug in litestream: ${stack}` };
+}
+
+/** Not by its class: that is loaded only by commands that read a config file. */
+function isConfigError(error: unknown): error is ConfigError {
+  return hasCode(error, 'config') && 'headline' in error;
 }
 
 /** What to do when a package is there but its compiled part is not, as after an install without install scripts. */

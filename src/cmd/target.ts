@@ -26,18 +26,20 @@ export interface ConfigFlags {
 
 /** Reads the config file that `flags` name and takes over its log channel. Rejects with 'config'. */
 export async function readConfig(context: CommandContext, flags: ConfigFlags): Promise<Config> {
-  const { ConfigError, exportCredentials, findConfigPath, loadConfig } = await import('../config/index.ts');
+  const { ConfigError, exportCredentials, findConfigPath, formatPlace, loadConfig } =
+    await import('../config/index.ts');
   const { cwd, env } = context;
   exportCredentials(env);
   const path = findConfigPath(flags.config, env, cwd);
   try {
     const config = await loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd });
-    context.applyConfig(config);
+    context.applyLogging(config.logging);
+    for (const warning of config.warnings) context.warnOfConfig(warning.message, formatPlace(warning));
     return config;
   } catch (error) {
     // What is wrong may stand beside what says how to log it.
     if (error instanceof ConfigError && error.logging !== undefined) {
-      context.applyConfig({ logging: error.logging, warnings: [] });
+      context.applyLogging(error.logging);
     }
     throw error;
   }

@@ -24,12 +24,8 @@ export function inFileOrder(a: Diagnostic, b: Diagnostic): number {
   return a.line - b.line || a.column - b.column;
 }
 
-/** The message, then `path:line:col`, the line and a caret, each on a line of its own. */
-export function formatDiagnostic(diagnostic: Diagnostic): string {
-  return `${diagnostic.message}\n${formatPlace(diagnostic)}`;
-}
-
-function formatPlace(diagnostic: Diagnostic): string {
+/** `path:line:col`, the line and a caret under it, each on a line of its own. */
+export function formatPlace(diagnostic: Diagnostic): string {
   const { path, line, column, sourceLine, sourceColumn } = diagnostic;
   const before = Array.from(sourceLine)
     .slice(0, sourceColumn - 1)

@@ -3,7 +3,7 @@
 export { checkReplicable, describeLocation } from './check.ts';
 export type { Config, Locate, LoggingOptions } from './config.ts';
 export { exportCredentials } from './credentials.ts';
-export { ConfigError, formatDiagnostic, type Diagnostic } from './diagnostic.ts';
+export { ConfigError, formatPlace, type Diagnostic } from './diagnostic.ts';
 export { expandEnv, type Env } from './expand-env.ts';
 export { findDatabase, type FoundDatabase } from './find-database.ts';
 export { loadConfig, type LoadOptions } from './load.ts';

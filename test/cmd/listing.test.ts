@@ -135,7 +135,29 @@ describe('ours alone', () => {
     const { code, stdout, stderr } = await runOurs(['databases', '-config', 'odd.yml'], options());
     const clean = await runOurs(['databases', '-config', 'litestream.yml'], options());
     expect({ code, stdout }).toEqual({ code: 0, stdout: clean.stdout });
-    expect(stderr).toMatch(/^time=TIME level=WARN msg=.*wat.* at=\S+odd\.yml:\d+:1\n$/);
+    expect(stderr).toMatch(/^time=TIME level=WARN msg=.*wat.* at=\S+odd\.yml:\d+:1\n {2}wat: 1\n {2}\^\n$/);
+  });
+
+  test('a log of JSON lines stays one', async () => {
+    const log = 'logging: {type: json, stderr: true}\nwat: 1\n';
+    for (const [dbs, code] of [
+      ['[]', 0],
+      ['[{path: a.db, replicas: [{type: wat}]}]', 1],
+    ] as const) {
+      await fs.writeFile(join(dir, 'json.yml'), `${log}dbs: ${dbs}\n`);
+      const ours = await runOurs(['databases', '-config', 'json.yml'], options());
+      expect(ours.code).toBe(code);
+      const lines = ours.stderr.trimEnd().split('\n');
+      expect(lines.map((line) => JSON.parse(line) as unknown)).not.toEqual([]);
+    }
+  });
+
+  test('an error of the config is logged whole, then shown in its place', async () => {
+    await fs.writeFile(join(dir, 'bad.yml'), 'dbs:\n  - path: a.db\n    monitor-interval: xyz\n');
+    const args = ['databases', '-config', 'bad.yml'];
+    const [ours, theirs] = [await runOurs(args, options()), await runOracle(args, options())];
+    const place = `${dir}/bad.yml:3:23\n      monitor-interval: xyz\n                        ^\n`;
+    expect(ours).toEqual({ ...theirs, stderr: theirs.stderr + place });
   });
 
   test('a replica that cannot be reached: the others are listed, exit code 1', async () => {

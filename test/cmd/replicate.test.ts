@@ -167,6 +167,19 @@ describe('log', () => {
       });
     });
   });
+
+  test('ps shows no password of a URL', async () => {
+    await withPlace(async ({ database, replica }) => {
+      const child = `${process.execPath} -e "setInterval(Date, 1000)" s3://me:secret@host/x`;
+      const args = [database, `file://${replica}`, '-exec', child];
+      await withReplicate(args, async (litestream) => {
+        await litestream.waitForLine(/replicating to/);
+        const { stdout } = await execute('ps', ['-o', 'args=', '-p', String(litestream.pid)]);
+        expect(stdout).toContain('s3://me:xxxxx@host/x');
+        await litestream.stop();
+      });
+    });
+  });
 });
 
 describe('arguments', () => {

@@ -1,20 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { diagnosticAt, formatDiagnostic } from '../../src/config/diagnostic.ts';
+import { diagnosticAt, formatPlace } from '../../src/config/diagnostic.ts';
 
 /** The place of `needle`, formatted. */
 function show(source: string, needle: string): string {
-  return formatDiagnostic(diagnosticAt('message', 'f.yml', source, source.indexOf(needle)));
+  return formatPlace(diagnosticAt('message', 'f.yml', source, source.indexOf(needle)));
 }
 
-describe('formatDiagnostic', () => {
+describe('formatPlace', () => {
   it('points to the place', () => {
-    expect(show('a: 1\r\n\té: x\r\n', 'x')).toBe('message\nf.yml:2:5\n  \té: x\n  \t   ^');
+    expect(show('a: 1\r\n\té: x\r\n', 'x')).toBe('f.yml:2:5\n  \té: x\n  \t   ^');
   });
 
   it('points to the end of the file', () => {
-    expect(formatDiagnostic(diagnosticAt('message', 'f.yml', 'a: 1\n', 5))).toBe(
-      'message\nf.yml:2:1\n  \n  ^',
-    );
+    expect(formatPlace(diagnosticAt('message', 'f.yml', 'a: 1\n', 5))).toBe('f.yml:2:1\n  \n  ^');
   });
 
   it.each([

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ConfigError, formatDiagnostic, loadConfig, type Config } from '../../src/config/index.ts';
+import { ConfigError, formatPlace, loadConfig, type Config } from '../../src/config/index.ts';
 import {
   DATABASE_DEFAULTS,
   DEFAULT_SHUTDOWN_TIMEOUT_MS,
@@ -39,7 +39,9 @@ async function failure(text: string, given: Given = {}): Promise<string> {
 async function warnings(text: string, given: Given = {}): Promise<string[]> {
   return await withTempDir(async (dir) => {
     const config = await load(dir, text, given);
-    return config.warnings.map((warning) => formatDiagnostic(warning).replaceAll(dir, 'DIR'));
+    return config.warnings.map((warning) =>
+      `${warning.message}\n${formatPlace(warning)}`.replaceAll(dir, 'DIR'),
+    );
   });
 }
 
