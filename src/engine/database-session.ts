@@ -177,15 +177,18 @@ export class DatabaseSession {
     return hold;
   }
 
-  /** Closes everything; SQLite leaves the WAL, so that the next session can continue. */
+  /** Closes everything, whatever fails of it; SQLite leaves the WAL, so that the next session can continue. */
   async close(): Promise<void> {
-    for (const hold of [...this.#holds]) await hold.release();
-    await this.#options.checkpointer.close(this.#options.realPath);
-    this.#writeLock?.close();
-    // Read-only connections last: that is what keeps the WAL. The descriptors after them.
-    this.#follower.close();
-    this.#files.close();
-    await this.#shadow.close();
+    try {
+      for (const hold of [...this.#holds]) await hold.release();
+      await this.#options.checkpointer.close(this.#options.realPath);
+    } finally {
+      this.#writeLock?.close();
+      // Read-only connections last: that is what keeps the WAL. The descriptors after them.
+      this.#follower.close();
+      this.#files.close();
+      await this.#shadow.close();
+    }
   }
 }
 

@@ -36,6 +36,8 @@ export interface DatabaseParts {
 
 /** After something was in the way. */
 const RETRY_MS = 10;
+/** A monitor-interval of a few nanoseconds, which `5` means, must not keep a core busy. */
+const MIN_POLL_MS = 10;
 /** A file that appears is given time to become a database. */
 const REOPEN_AFTER_EVENT_MS = 50;
 const MAX_REOPEN_DELAY_MS = 10_000;
@@ -75,6 +77,7 @@ export class Database implements SegmentSource {
   readonly #pace = new SyncPace();
   #nextPollMs = 0;
   #failures = 0;
+  #walWarnedAtMs = -Infinity;
   #reported: { text: string; atMs: number } | undefined;
   #stopping = false;
   #loop: Promise<void> | undefined;
@@ -243,7 +246,7 @@ export class Database implements SegmentSource {
   async #follow(session: DatabaseSession): Promise<void> {
     const nowMs = performance.now();
     const polling = nowMs >= this.#nextPollMs;
-    if (polling) this.#nextPollMs = nowMs + this.#options.monitorIntervalMs;
+    if (polling) this.#nextPollMs = nowMs + Math.max(MIN_POLL_MS, this.#options.monitorIntervalMs);
     if (polling || this.#identityDoubtful) {
       this.#identityDoubtful = false;
       if (!session.isCurrent(this.path)) {
@@ -320,8 +323,12 @@ export class Database implements SegmentSource {
     if (outcome.kind === 'rotated') return;
     this.#logger.debug('checkpoint: later', { reason: outcome.reason });
     const { walBytes } = session.sizes();
-    if (walBytes >= WARN_WAL_BYTES)
-      this.#report(`wal has grown to ${walBytes} bytes: ${outcome.reason}`, 'warn');
+    if (walBytes < WARN_WAL_BYTES || nowMs - this.#walWarnedAtMs < REPEAT_LOG_MS) return;
+    this.#walWarnedAtMs = nowMs;
+    this.#logger.warn('wal is large and cannot be restarted', {
+      'wal-size': walBytes,
+      reason: outcome.reason,
+    });
   }
 
   async #open(): Promise<void> {
@@ -379,10 +386,15 @@ export class Database implements SegmentSource {
     this.stats.problem = messageOf(error);
     if (hasCode(error, 'not-found') && !this.#session) this.#report(`waiting: ${messageOf(error)}`, 'info');
     else this.#report(messageOf(error));
-    await this.#closeSession();
-    // The spool goes: the disk is the application's. What was not uploaded is in the snapshot of the next generation.
-    if (hasCode(error, 'disk-full'))
-      await rm(join(this.metaPath, 'generations'), { recursive: true, force: true });
+    try {
+      await this.#closeSession();
+      // The spool goes: the disk is the application's. What was not uploaded is in the snapshot of the next generation.
+      if (hasCode(error, 'disk-full')) {
+        await rm(join(this.metaPath, 'generations'), { recursive: true, force: true });
+      }
+    } catch (closeError) {
+      this.#logger.error('cannot let go of the database', { error: messageOf(closeError) });
+    }
     const maxMs = Math.max(
       this.#options.monitorIntervalMs,
       hasCode(error, 'not-found') ? 0 : MAX_REOPEN_DELAY_MS,
@@ -398,7 +410,7 @@ export class Database implements SegmentSource {
     this.#reported = undefined;
   }
 
-  #report(text: string, level: 'error' | 'warn' | 'info' = 'error'): void {
+  #report(text: string, level: 'error' | 'info' = 'error'): void {
     const nowMs = performance.now();
     if (this.#reported?.text === text && nowMs - this.#reported.atMs < REPEAT_LOG_MS) return;
     this.#reported = { text, atMs: nowMs };
