@@ -85,9 +85,13 @@ export class DatabaseSession {
     const loaded = await ShadowWal.load(options.metaPath);
     if (loaded.kind === 'none') return startGeneration(options, files, { ...opened, reason: loaded.reason });
     const follower = new WalFollower(files, loaded.shadow, reader, loaded.chain, pageSizeBytes);
-    const outcome = await persist(() => follower.start());
-    if (outcome.kind === 'ok') return { follower, shadow: loaded.shadow };
-    await loaded.shadow.close();
+    let outcome: CopyOutcome | undefined;
+    try {
+      outcome = await persist(() => follower.start());
+      if (outcome.kind === 'ok') return { follower, shadow: loaded.shadow };
+    } finally {
+      if (outcome?.kind !== 'ok') await loaded.shadow.close();
+    }
     return startGeneration(options, files, { ...opened, reason: outcome.reason });
   }
 
@@ -251,9 +255,15 @@ async function startGeneration(
   { reader, pageSizeBytes, reason }: { reader: ReadConnection; pageSizeBytes: number; reason: string },
 ): Promise<{ follower: WalFollower; shadow: ShadowWal }> {
   const shadow = await ShadowWal.create(metaPath);
-  logger.info('sync: new generation', { generation: shadow.generation, reason });
-  const follower = new WalFollower(files, shadow, reader, emptyChain(0), pageSizeBytes);
-  const outcome = await persist(() => follower.start());
-  if (outcome.kind === 'lost') throw new LitestreamError('corrupt', `start generation: ${outcome.reason}`);
-  return { follower, shadow };
+  try {
+    logger.info('sync: new generation', { generation: shadow.generation, reason });
+    const follower = new WalFollower(files, shadow, reader, emptyChain(0), pageSizeBytes);
+    const outcome = await persist(() => follower.start());
+    if (outcome.kind === 'lost') throw new LitestreamError('corrupt', `start generation: ${outcome.reason}`);
+    return { follower, shadow };
+  } catch (error) {
+    // A descriptor that stays open would keep the space of a file that is removed.
+    await shadow.close();
+    throw error;
+  }
 }
