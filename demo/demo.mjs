@@ -34,11 +34,17 @@ async function replicate() {
   const lines = createInterface({ input: child.stdout });
   const ready = new Promise((resolve) => {
     lines.on('line', (line) => {
-      if (/new generation|snapshot written|level=(WARN|ERROR)/.test(line)) detail(`litestream: ${line.replace(/^\S+ /, '')}`);
+      if (/new generation|snapshot written|level=(WARN|ERROR)/.test(line))
+        detail(`litestream: ${line.replace(/^\S+ /, '')}`);
       if (line.includes('replicating to')) resolve(undefined);
     });
   });
-  await Promise.race([ready, exited.then(([code]) => { throw new Error(`litestream replicate ended with code ${code}`); })]);
+  await Promise.race([
+    ready,
+    exited.then(([code]) => {
+      throw new Error(`litestream replicate ended with code ${code}`);
+    }),
+  ]);
   return async () => {
     child.kill('SIGTERM');
     const [code] = await exited;
@@ -63,7 +69,10 @@ function rowsOf(path) {
     const check = copy.pragma('integrity_check', { simple: true });
     if (check !== 'ok') throw new Error(`integrity_check of ${path}: ${String(check)}`);
     return ['orders', 'totals'].flatMap((table) =>
-      copy.prepare(`SELECT '${table}' AS source, * FROM ${table} ORDER BY 2`).all().map((row) => JSON.stringify(row)),
+      copy
+        .prepare(`SELECT '${table}' AS source, * FROM ${table} ORDER BY 2`)
+        .all()
+        .map((row) => JSON.stringify(row)),
     );
   } finally {
     copy.close();
@@ -74,16 +83,23 @@ function rowsOf(path) {
 function proveEqual(what, expected, actual) {
   const different = expected.findIndex((row, i) => row !== actual[i]);
   if (expected.length !== actual.length || different >= 0) {
-    throw new Error(`${what} differs: ${actual.length} rows instead of ${expected.length}, first at ${different}`);
+    throw new Error(
+      `${what} differs: ${actual.length} rows instead of ${expected.length}, first at ${different}`,
+    );
   }
   detail(`✓ ${what}: ${expected.length} rows, each equal, integrity_check ok`);
 }
 
 async function main() {
-  writeFileSync(config, `dbs:\n  - path: ${database}\n    replicas:\n      - path: ${join(folder, 'replica')}\n        sync-interval: 100ms\n`);
+  writeFileSync(
+    config,
+    `dbs:\n  - path: ${database}\n    replicas:\n      - path: ${join(folder, 'replica')}\n        sync-interval: 100ms\n`,
+  );
 
   say('A shop takes orders into a SQLite database while litestream replicates it.');
-  const writer = spawn(process.execPath, [join(here, 'writer.mjs'), database], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const writer = spawn(process.execPath, [join(here, 'writer.mjs'), database], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
   /** @returns {Promise<number>} */
   const takeOrders = async () => {
     writer.send({ run: ORDERS });
@@ -94,7 +110,9 @@ async function main() {
   let stop = await replicate();
   detail(`${await first} orders placed.`);
 
-  say('Litestream is stopped and started again: it ends with everything stored, and continues the same generation.');
+  say(
+    'Litestream is stopped and started again: it ends with everything stored, and continues the same generation.',
+  );
   await stop();
   const moment = new Date();
   const rowsThen = rowsOf(database);
@@ -109,7 +127,8 @@ async function main() {
   say('Disaster: the database is deleted.');
   writer.kill('SIGKILL');
   await once(writer, 'exit');
-  for (const file of readdirSync(folder).filter((name) => /shop\.db/.test(name))) rmSync(join(folder, file), { recursive: true });
+  for (const file of readdirSync(folder).filter((name) => /shop\.db/.test(name)))
+    rmSync(join(folder, file), { recursive: true });
   detail(`left in the folder: ${readdirSync(folder).join(', ')}`);
 
   say('The latest state is restored.');
