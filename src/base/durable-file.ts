@@ -3,7 +3,7 @@
  * ever sees a file that is half written. It must not know what is written.
  */
 
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { throwIfAborted } from './concurrency.ts';
@@ -134,12 +134,39 @@ async function giveTo(handle: FileHandle, owner: Owner): Promise<void> {
 /** Makes the folder and its missing parents, each of them durable. One that exists is left as it is. */
 export async function makeDirectoryDurably(path: string, options: DurableOptions = {}): Promise<void> {
   const mode = options.mode ?? 0o700;
-  const first = await mkdir(path, { recursive: true, mode });
+  const first = await makeDirectories(path, mode);
   if (first === undefined) return;
   for (let made = path; ; made = dirname(made)) {
     await settleDirectory(made, mode, options.owner);
     await syncDirectory(dirname(made));
     if (made === first || made === dirname(made)) return;
+  }
+}
+
+/**
+ * Makes the folder and its missing parents. Not by mkdir's own option, which never returns where a file system refuses
+ * a name with ENOENT although the parent is there (/proc).
+ * @returns the first folder that was made, undefined when all were there
+ */
+export async function makeDirectories(path: string, mode: number): Promise<string | undefined> {
+  try {
+    return (await makeDirectory(path, mode)) ? path : undefined;
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT' || path === dirname(path)) throw error;
+    const first = await makeDirectories(dirname(path), mode);
+    const made = await makeDirectory(path, mode);
+    return first ?? (made ? path : undefined);
+  }
+}
+
+/** Whether the folder was made; false: it was there. */
+async function makeDirectory(path: string, mode: number): Promise<boolean> {
+  try {
+    await mkdir(path, { mode });
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return false;
+    throw error;
   }
 }
 

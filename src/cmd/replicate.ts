@@ -53,14 +53,13 @@ export const command: Command = defineCommand({
     checkReplicable(config);
     const { Replicator } = await import('../engine/replicator.ts');
     const { openStore } = await import('../storage/registry.ts');
-    if (config.databases.length === 0) logger.error('no databases specified in configuration');
     return runReplication({
       replicator: new Replicator({ databases: config.databases, logger, openStore }),
       shutdownTimeoutMs: config.shutdownTimeoutMs,
       exec: words,
       context,
+      onStarting: () => logDatabases(config, logger),
       onStarted: async (replicator): Promise<MetricsServer | undefined> => {
-        logReplicas(config, logger);
         if (address === undefined) return undefined;
         const { requestCounts } = await import('../storage/counting-store.ts');
         return startMetricsServer({ address, logger, stats: () => replicator.stats(), requestCounts });
@@ -100,8 +99,11 @@ function execWords(line: string, logger: Logger): readonly string[] | undefined 
   return words;
 }
 
-function logReplicas(config: Config, logger: Logger): void {
-  for (const { replicas } of config.databases) {
+/** What is going to be replicated where, in the order and the words of v0.3.13. */
+function logDatabases(config: Config, logger: Logger): void {
+  if (config.databases.length === 0) logger.error('no databases specified in configuration');
+  for (const { path, replicas } of config.databases) {
+    logger.info('initialized db', { path });
     for (const replica of replicas) logReplica(replica, logger);
   }
 }

@@ -25,6 +25,8 @@ export interface ReplicationRun {
   /** Program and arguments. */
   readonly exec: readonly string[] | undefined;
   readonly context: CommandContext;
+  /** Called when a signal would be heard, before anything is opened. */
+  readonly onStarting: () => void;
   /** Called when replication runs, before the child is started. What it gives is closed at the end. */
   readonly onStarted: (replicator: ReplicationRun['replicator']) => Promise<MetricsServer | undefined>;
 }
@@ -82,8 +84,9 @@ class ReplicationSession {
 
   /** Starts everything; resolves when the child ends or something cannot be started, else never. */
   async #serve(): Promise<Ending> {
-    const { replicator, exec, onStarted, context } = this.#run;
+    const { replicator, exec, onStarting, onStarted, context } = this.#run;
     try {
+      onStarting();
       const starting = replicator.start();
       this.#started = starting.then(
         () => 'started',

@@ -4,10 +4,11 @@
  */
 
 import { accessSync, constants } from 'node:fs';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, wrapError } from '../base/errors.ts';
+import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Position } from '../format/position.ts';
 import { ReadConnection, WalModeConnection, WriteLockConnection } from '../sqlite/connection.ts';
@@ -88,7 +89,10 @@ export class DatabaseSession {
     let outcome: CopyOutcome | undefined;
     try {
       outcome = await persist(() => follower.start());
-      if (outcome.kind === 'ok') return { follower, shadow: loaded.shadow };
+      if (outcome.kind === 'ok') {
+        options.logger.info('sync: generation continued', { generation: loaded.shadow.generation });
+        return { follower, shadow: loaded.shadow };
+      }
     } finally {
       if (outcome?.kind !== 'ok') await loaded.shadow.close();
     }
@@ -229,7 +233,7 @@ function openReader(files: DatabaseFiles): { reader: ReadConnection; pageSizeByt
 
 async function prepareMetaDirectory(metaPath: string): Promise<void> {
   try {
-    await mkdir(metaPath, { recursive: true, mode: 0o700 });
+    await makeDirectories(metaPath, 0o700);
     // Snapshots that a killed process was spooling.
     for (const name of await readdir(metaPath)) {
       if (/^snapshot-.*\.tmp$/.test(name)) await rm(join(metaPath, name), { force: true });

@@ -8,10 +8,11 @@
  *                     └───┘ continuity lost: new generation
  */
 
-import { mkdir, realpath, rm } from 'node:fs/promises';
+import { realpath, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Mutex, backoffDelayMs } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
+import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
 import { comparePositions, type Position } from '../format/position.ts';
 import { walFrameCount, type WalChecksum } from '../sqlite/wal.ts';
@@ -78,6 +79,8 @@ export class Database implements SegmentSource {
   #nextPollMs = 0;
   #failures = 0;
   #walWarnedAtMs = -Infinity;
+  /** Why the database cannot be followed although it is there. */
+  #broken: string | undefined;
   #reported: { text: string; atMs: number } | undefined;
   #stopping = false;
   #loop: Promise<void> | undefined;
@@ -136,6 +139,11 @@ export class Database implements SegmentSource {
         this.#report(`final sync: ${messageOf(error)}`);
       }
     });
+  }
+
+  /** Why a database that is there is not followed; undefined when it is, or when there is none. */
+  get broken(): string | undefined {
+    return this.#broken;
   }
 
   /** Lets go of everything: after the replicas are done. */
@@ -356,7 +364,11 @@ export class Database implements SegmentSource {
 
   async #resolve(): Promise<string> {
     try {
-      return await realpath(this.path);
+      const path = await realpath(this.path);
+      if (!(await stat(path)).isFile()) {
+        throw new LitestreamError('config', `${this.path} is not a file: give the path of a SQLite database`);
+      }
+      return path;
     } catch (error) {
       if (systemCode(error) === 'ENOENT')
         throw new LitestreamError('not-found', `database ${this.path} is not there`);
@@ -367,7 +379,7 @@ export class Database implements SegmentSource {
   async #acquireLock(): Promise<void> {
     if (this.#lock) return;
     try {
-      await mkdir(this.metaPath, { recursive: true, mode: 0o700 });
+      await makeDirectories(this.metaPath, 0o700);
     } catch (error) {
       throw wrapError(error, `create meta directory ${this.metaPath}`);
     }
@@ -384,6 +396,7 @@ export class Database implements SegmentSource {
   async #fail(error: unknown): Promise<void> {
     this.stats.syncErrorCount++;
     this.stats.problem = messageOf(error);
+    this.#broken = hasCode(error, 'not-found') ? undefined : messageOf(error);
     if (hasCode(error, 'not-found') && !this.#session) this.#report(`waiting: ${messageOf(error)}`, 'info');
     else this.#report(messageOf(error));
     try {
@@ -405,6 +418,7 @@ export class Database implements SegmentSource {
 
   #recovered(): void {
     this.#failures = 0;
+    this.#broken = undefined;
     if (this.stats.problem !== undefined && this.#reported) this.#logger.info('database is followed');
     this.stats.problem = undefined;
     this.#reported = undefined;

@@ -1,6 +1,6 @@
 /** The replication of one generation into one replica, from learning where it stands to the end of the generation. */
 
-import { type LitestreamError, hasCode } from '../base/errors.ts';
+import { LitestreamError, hasCode } from '../base/errors.ts';
 import { formatIndex } from '../format/names.ts';
 import { formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -90,9 +90,14 @@ export class GenerationReplication {
     this.#progress = progress;
     if (progress.isComplete()) this.#behindSinceMs = undefined;
     const activities = [
-      this.#upload(progress),
+      this.#upload(store, progress),
       this.#keepSnapshots(store, progress),
-      keepRetention(context, { store, generation: this.generation, signal }),
+      keepRetention(context, {
+        store,
+        generation: this.generation,
+        restorable: () => this.#snapshot !== undefined,
+        signal,
+      }),
       keepValidating(context, { store, progress, restorable: () => this.#snapshot !== undefined, signal }),
     ];
     for (const activity of activities) activity.catch(() => this.abort());
@@ -149,7 +154,7 @@ export class GenerationReplication {
   }
 
   /** The first commit after a quiet time goes out at once, then there is at most one pass per sync interval. */
-  async #upload(progress: ReplicaProgress): Promise<void> {
+  async #upload(store: ObjectStore, progress: ReplicaProgress): Promise<void> {
     const { bell, stopping, options, now } = this.#context;
     const { signal } = this.#controller;
     let passedAtMs = -Infinity;
@@ -165,7 +170,7 @@ export class GenerationReplication {
       if (waitMs > 0) await pause(waitMs, signal, stopping);
       passedAtMs = performance.now();
       const startedAtMs = now();
-      const refusal = await persist(this.#context, 'monitor', signal, () => this.#pass(progress));
+      const refusal = await persist(this.#context, 'monitor', signal, () => this.#pass(store, progress));
       if (refusal === undefined) {
         // What came during the pass has been waiting for as long as the pass took, at most.
         this.#behindSinceMs = progress.isComplete() ? undefined : startedAtMs;
@@ -178,8 +183,10 @@ export class GenerationReplication {
   }
 
   /** One upload of all that is committed; gives the error that no retry can mend. */
-  async #pass(progress: ReplicaProgress): Promise<LitestreamError | undefined> {
+  async #pass(store: ObjectStore, progress: ReplicaProgress): Promise<LitestreamError | undefined> {
     try {
+      const lost = await this.#lostSnapshot(store);
+      if (lost !== undefined) return new LitestreamError('gap', `replica no longer holds ${lost}`);
       await this.#context.source.freshen();
       await progress.upload(this.#controller.signal);
       return undefined;
@@ -189,6 +196,19 @@ export class GenerationReplication {
       if (hasCode(error, 'gap', 'unsupported')) return error;
       throw error;
     }
+  }
+
+  /**
+   * The key of the newest snapshot if it is gone: a folder that was deleted, or a mount that vanished, takes uploads as
+   * if nothing had happened, and nothing can be restored from them. Where looking costs a request, retention looks.
+   */
+  async #lostSnapshot(store: ObjectStore): Promise<string | undefined> {
+    const key = this.#snapshot?.key;
+    if (key === undefined || !store.capabilities.local) return undefined;
+    for await (const object of store.list(key, { signal: this.#controller.signal })) {
+      if (object.key === key) return undefined;
+    }
+    return key;
   }
 
   async #keepSnapshots(store: ObjectStore, progress: ReplicaProgress): Promise<void> {

@@ -39,6 +39,8 @@ async function untilStop(
 export interface RetentionTarget {
   readonly store: ObjectStore;
   readonly generation: string;
+  /** Whether the generation has a snapshot to restore from, as far as we know. */
+  readonly restorable: () => boolean;
   readonly signal: AbortSignal;
 }
 
@@ -58,8 +60,9 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
     if (schedule.retentionSettled) continue;
     // Set before the listing: a snapshot that is written meanwhile takes it back.
     schedule.retentionSettled = true;
+    const restorable = target.restorable();
     await untilStop(context, 'retainer', target.signal, async (signal) => {
-      const { settled, refusal } = await enforceRetention({
+      const { settled, refusal, currentSnapshots } = await enforceRetention({
         store: target.store,
         retentionMs,
         currentGeneration: target.generation,
@@ -68,6 +71,9 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
         signal,
       });
       if (!settled) schedule.retentionSettled = false;
+      if (restorable && currentSnapshots === 0) {
+        context.source.restartGeneration('replica no longer holds a snapshot of the generation');
+      }
       if (refusal && !schedule.retentionRefused) {
         logger.warn('retention is left to the store: deleting is not permitted', { error: refusal });
       }

@@ -67,7 +67,7 @@ export class Replicator {
       database.stats.replicas.push(...replicas.map((replica) => replica.stats));
       this.#members.push({ database, replicas });
     }
-    const results = await Promise.allSettled(this.#members.map((member) => startMember(member, logger)));
+    const results = await Promise.allSettled(this.#members.map(startMember));
     const failed = results.find((result) => result.status === 'rejected');
     if (!failed) return;
     await this.stop(AbortSignal.abort());
@@ -92,8 +92,7 @@ export class Replicator {
   }
 }
 
-async function startMember({ database, replicas }: Member, logger: Logger): Promise<void> {
-  logger.info('initialized db', { path: database.path });
+async function startMember({ database, replicas }: Member): Promise<void> {
   await database.start();
   void database.opened.then(() => {
     for (const replica of replicas) replica.start();
@@ -104,7 +103,8 @@ async function stopMember({ database, replicas }: Member, signal: AbortSignal): 
   await database.stop();
   const unstored = await Promise.all(
     replicas.map(async (replica) => {
-      const { unstored: reason } = await replica.stop(signal);
+      const { unstored } = await replica.stop(signal);
+      const reason = unstored ?? database.broken;
       return reason === undefined ? [] : [{ database: database.path, replica: replica.stats.name, reason }];
     }),
   );

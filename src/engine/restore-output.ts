@@ -3,10 +3,10 @@
  * nothing is left behind, and nothing that was there before is touched.
  */
 
-import { lstat, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
+import { lstat, open, rename, rm, rmdir } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { syncDirectory } from '../base/durable-file.ts';
+import { makeDirectories, syncDirectory } from '../base/durable-file.ts';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 
@@ -80,7 +80,7 @@ export class RestoreOutput {
   /** Makes missing folders and a new, empty temporary file, in place of one that an earlier restore left. */
   async open(): Promise<FileHandle> {
     try {
-      this.#madeFolder = await mkdir(dirname(resolve(this.path)), { recursive: true, mode: 0o700 });
+      this.#madeFolder = await makeDirectories(dirname(resolve(this.path)), 0o700);
       await this.#removeTemporary();
       this.#file = await open(this.temporaryPath, 'wx+', 0o600);
       return this.#file;

@@ -158,6 +158,8 @@ export interface RetentionResult {
   readonly settled: boolean;
   /** The store does not permit to delete: everything is still there. */
   readonly refusal: LitestreamError | undefined;
+  /** How many snapshots of the current generation the replica held before anything was deleted. */
+  readonly currentSnapshots: number;
 }
 
 /** Lists the replica and deletes what has left the window. */
@@ -169,6 +171,7 @@ export async function enforceRetention(request: EnforceRetentionRequest): Promis
     snapshots.push(...(await listSnapshots(store, generation, { signal })));
     for (const segment of await listSegments(store, generation, { signal })) segments.push(segment);
   }
+  const currentSnapshots = snapshots.filter(({ generation }) => generation === currentGeneration).length;
   const graceMs = Math.min(MAX_GRACE_MS, retentionMs / 10);
   const plan = planRetention({ snapshots, segments, now, retentionMs, currentGeneration, graceMs });
   try {
@@ -178,11 +181,11 @@ export async function enforceRetention(request: EnforceRetentionRequest): Promis
   } catch (error) {
     const wrapped = wrapError(error, `delete from ${store.location} what left the retention window`);
     if (wrapped.code !== 'permission') throw wrapped;
-    return { settled: false, refusal: wrapped };
+    return { settled: false, refusal: wrapped, currentSnapshots };
   }
   for (const cut of plan.cuts) logCut(logger, cut);
   const left = new Set([...plan.keptSnapshots, ...plan.keptSegments].map(({ generation }) => generation));
-  return { settled: plan.keptSnapshots.length <= 1 && left.size <= 1, refusal: undefined };
+  return { settled: plan.keptSnapshots.length <= 1 && left.size <= 1, refusal: undefined, currentSnapshots };
 }
 
 function logCut(logger: Logger, { generation, beforeIndex, snapshots, segments }: RetentionCut): void {

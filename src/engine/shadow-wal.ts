@@ -5,10 +5,10 @@
  */
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { mkdir, open, readFile, readdir, rm, stat, truncate } from 'node:fs/promises';
+import { open, readFile, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { uptime } from 'node:os';
 import { join } from 'node:path';
-import { writeFileDurably } from '../base/durable-file.ts';
+import { makeDirectories, writeFileDurably } from '../base/durable-file.ts';
 import { LitestreamError, assert, systemCode, wrapError } from '../base/errors.ts';
 import { isGeneration, newGeneration, parseShadowName, shadowName } from '../format/names.ts';
 import {
@@ -79,7 +79,7 @@ export class ShadowWal {
   static async create(metaPath: string): Promise<ShadowWal> {
     const shadow = new ShadowWal(metaPath, newGeneration());
     try {
-      await mkdir(join(shadow.#directory, 'wal'), { recursive: true, mode: 0o700 });
+      await makeDirectories(join(shadow.#directory, 'wal'), 0o700);
       await writeFileDurably(join(metaPath, 'generation'), `${shadow.generation}\n`);
     } catch (error) {
       throw wrapError(error, `start generation in ${metaPath}`);

@@ -2,7 +2,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectoryDurably, syncDirectory, writeFileDurably } from '../../src/base/durable-file.ts';
+import {
+  makeDirectories,
+  makeDirectoryDurably,
+  syncDirectory,
+  writeFileDurably,
+} from '../../src/base/durable-file.ts';
 
 let folder: string;
 let path: string;
@@ -88,4 +93,29 @@ describe('makeDirectoryDurably', () => {
     await makeDirectoryDurably(folder);
     await syncDirectory(folder);
   });
+});
+
+describe('makeDirectories', () => {
+  it('gives the first folder that it made', async () => {
+    expect(await makeDirectories(join(folder, 'x', 'y', 'z'), 0o700)).toBe(join(folder, 'x'));
+    expect(await makeDirectories(join(folder, 'x', 'y', 'z'), 0o700)).toBeUndefined();
+  });
+
+  it('makes the same folders for several at once', async () => {
+    await Promise.all(Array.from({ length: 8 }, () => makeDirectories(join(folder, 'a', 'b', 'c'), 0o700)));
+    expect(await makeDirectories(join(folder, 'a', 'b', 'c'), 0o700)).toBeUndefined();
+  });
+
+  it('rejects where a file stands', async () => {
+    await writeFileDurably(join(folder, 'file'), '');
+    await expect(makeDirectories(join(folder, 'file'), 0o700)).rejects.toThrow(/EEXIST/);
+    await expect(makeDirectories(join(folder, 'file', 'below'), 0o700)).rejects.toThrow(/ENOTDIR/);
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'rejects where nothing can be made, instead of trying for ever',
+    async () => {
+      await expect(makeDirectories('/proc/nope/a/b', 0o700)).rejects.toThrow(/ENOENT/);
+    },
+  );
 });

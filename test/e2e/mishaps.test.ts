@@ -118,3 +118,39 @@ describe('one broken replica of two', () => {
     });
   });
 });
+
+describe('a replica whose folder is deleted while it is written to', () => {
+  it('gets a new generation with a snapshot: segments alone cannot be restored', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application();
+      await app.load({ kind: 'write', seed: 1, steps: 5, rollbackShare: 0 });
+      const litestream = await rig.replicate();
+      await rig.caughtUp();
+      const before = await rig.generation();
+      await fs.rm(rig.replica, { recursive: true });
+      await app.load({ kind: 'write', seed: 2, steps: 5, rollbackShare: 0 });
+      await rig.caughtUp();
+      expect(await rig.generation()).not.toBe(before);
+      await app.close();
+      expect((await litestream.stop()).code).toBe(0);
+      expect(await compareDatabases(rig.database, await rig.restored())).toBeUndefined();
+    });
+  });
+});
+
+describe('something else in the place of a database', () => {
+  const things = {
+    'a text file': (path: string) =>
+      fs.writeFile(path, 'this is a text file that is longer than a header'.repeat(10)),
+    'a folder': (path: string) => fs.mkdir(path),
+  };
+  it.each(Object.entries(things))('%s is said, and the end is a failure', async (_, make) => {
+    await withRig(async (rig) => {
+      await make(rig.database);
+      const litestream = await rig.replicate();
+      await litestream.waitForLine(/level=ERROR .*(not a SQLite database|is not a file)/);
+      expect((await litestream.stop()).code).toBe(1);
+      expect(litestream.lines.join('\n')).toMatch(/not a SQLite database|is not a file/);
+    });
+  });
+});

@@ -95,10 +95,11 @@ export class Rig {
     return config;
   }
 
-  /** Starts `replicate` and waits until it follows the database. */
+  /** Starts `replicate` and waits until it follows the database, or says why not. */
   async replicate(options: ReplicateOptions = {}): Promise<LitestreamProcess> {
     const litestream = await this.replicateUnready(options);
     await litestream.waitForLine(/replicating to/);
+    if ((options.binary ?? SUBJECT) === 'ours') await litestream.waitForLine(/"(sync|waiting): |sync error/);
     return litestream;
   }
 
