@@ -10,7 +10,7 @@
 
 import { realpath, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { Mutex, backoffDelayMs } from '../base/concurrency.ts';
+import { Mutex } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
@@ -18,6 +18,7 @@ import { comparePositions, type Position } from '../format/position.ts';
 import { walFrameCount, type WalChecksum } from '../sqlite/wal.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { DatabaseLock } from './database-lock.ts';
+import { DatabaseProblem, REPEAT_LOG_MS } from './database-problem.ts';
 import { DatabaseSession } from './database-session.ts';
 import type { DirectoryWatch } from './directory-watch.ts';
 import type { DatabaseOptions } from './options.ts';
@@ -38,12 +39,9 @@ export interface DatabaseParts {
 /** After something was in the way. */
 const RETRY_MS = 10;
 /** A monitor-interval of a few nanoseconds, which `5` means, must not keep a core busy. */
-const MIN_POLL_MS = 10;
+const MIN_INTERVAL_MS = 10;
 /** A file that appears is given time to become a database. */
 const REOPEN_AFTER_EVENT_MS = 50;
-const MAX_REOPEN_DELAY_MS = 10_000;
-/** The same problem is logged again after this long. */
-const REPEAT_LOG_MS = 60_000;
 /** v0.3.13 does not see offsets of more than eight hex digits: the WAL has to start over before. */
 const WARN_WAL_BYTES = 1 << 30;
 
@@ -57,6 +55,7 @@ export class Database implements SegmentSource {
   readonly metaPath: string;
   readonly stats: DatabaseStats;
   readonly #options: DatabaseOptions;
+  readonly #intervalMs: number;
   readonly #logger: Logger;
   readonly #parts: DatabaseParts;
   readonly #mutex = new Mutex();
@@ -77,11 +76,8 @@ export class Database implements SegmentSource {
   #identityDoubtful = false;
   readonly #pace = new SyncPace();
   #nextPollMs = 0;
-  #failures = 0;
   #walWarnedAtMs = -Infinity;
-  /** Why the database cannot be followed although it is there. */
-  #broken: string | undefined;
-  #reported: { text: string; atMs: number } | undefined;
+  readonly #problem: DatabaseProblem;
   #stopping = false;
   #loop: Promise<void> | undefined;
   #markOpened: () => void = () => undefined;
@@ -113,6 +109,8 @@ export class Database implements SegmentSource {
       writerBlockedSeconds: 0,
       replicas: [],
     };
+    this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
+    this.#problem = new DatabaseProblem(this.#logger, this.stats, this.#intervalMs);
   }
 
   /**
@@ -136,14 +134,14 @@ export class Database implements SegmentSource {
       try {
         await this.#sync(this.#session);
       } catch (error) {
-        this.#report(`final sync: ${messageOf(error)}`);
+        this.#problem.report(`final sync: ${messageOf(error)}`);
       }
     });
   }
 
   /** Why a database that is there is not followed; undefined when it is, or when there is none. */
   get broken(): string | undefined {
-    return this.#broken;
+    return this.#problem.broken;
   }
 
   /** Lets go of everything: after the replicas are done. */
@@ -254,7 +252,7 @@ export class Database implements SegmentSource {
   async #follow(session: DatabaseSession): Promise<void> {
     const nowMs = performance.now();
     const polling = nowMs >= this.#nextPollMs;
-    if (polling) this.#nextPollMs = nowMs + Math.max(MIN_POLL_MS, this.#options.monitorIntervalMs);
+    if (polling) this.#nextPollMs = nowMs + this.#intervalMs;
     if (polling || this.#identityDoubtful) {
       this.#identityDoubtful = false;
       if (!session.isCurrent(this.path)) {
@@ -274,7 +272,7 @@ export class Database implements SegmentSource {
       else await this.#sync(session);
     }
     await this.#rotateIfDue(session);
-    this.#recovered();
+    this.#problem.recovered();
     const endMs = performance.now();
     this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, this.#pace.nextLookMs(endMs) ?? Infinity));
   }
@@ -353,7 +351,7 @@ export class Database implements SegmentSource {
       this.#pace.event(true, performance.now());
       this.#watchFiles([this.path, realPath, `${realPath}-wal`]);
       this.#advanced(session);
-      this.#recovered();
+      this.#problem.recovered();
       this.#markOpened();
       this.#timer.wakeIn(0);
     } catch (error) {
@@ -394,11 +392,7 @@ export class Database implements SegmentSource {
 
   /** Closes what is open, says why, and tries again with back-off. */
   async #fail(error: unknown): Promise<void> {
-    this.stats.syncErrorCount++;
-    this.stats.problem = messageOf(error);
-    this.#broken = hasCode(error, 'not-found') ? undefined : messageOf(error);
-    if (hasCode(error, 'not-found') && !this.#session) this.#report(`waiting: ${messageOf(error)}`, 'info');
-    else this.#report(messageOf(error));
+    this.#timer.wakeIn(this.#problem.failed(error, this.#session !== undefined));
     try {
       await this.#closeSession();
       // The spool goes: the disk is the application's. What was not uploaded is in the snapshot of the next generation.
@@ -408,28 +402,6 @@ export class Database implements SegmentSource {
     } catch (closeError) {
       this.#logger.error('cannot let go of the database', { error: messageOf(closeError) });
     }
-    const maxMs = Math.max(
-      this.#options.monitorIntervalMs,
-      hasCode(error, 'not-found') ? 0 : MAX_REOPEN_DELAY_MS,
-    );
-    const baseMs = this.#options.monitorIntervalMs;
-    this.#timer.wakeIn(Math.max(baseMs, backoffDelayMs(this.#failures++, { baseMs, maxMs })));
-  }
-
-  #recovered(): void {
-    this.#failures = 0;
-    this.#broken = undefined;
-    if (this.stats.problem !== undefined && this.#reported) this.#logger.info('database is followed');
-    this.stats.problem = undefined;
-    this.#reported = undefined;
-  }
-
-  #report(text: string, level: 'error' | 'info' = 'error'): void {
-    const nowMs = performance.now();
-    if (this.#reported?.text === text && nowMs - this.#reported.atMs < REPEAT_LOG_MS) return;
-    this.#reported = { text, atMs: nowMs };
-    if (level === 'error') this.#logger.error('sync error', { error: text });
-    else this.#logger[level](text);
   }
 
   #advanced(session: DatabaseSession): void {
@@ -448,7 +420,7 @@ export class Database implements SegmentSource {
     const oldest = Math.min(this.#announced?.index ?? 0, ...needed.map((index) => index ?? 0));
     this.#shadow
       .prune(oldest)
-      .catch((error: unknown) => this.#report(`remove old shadow wal: ${messageOf(error)}`));
+      .catch((error: unknown) => this.#problem.report(`remove old shadow wal: ${messageOf(error)}`));
   }
 
   #watchFiles(paths: readonly string[]): void {
