@@ -11,7 +11,7 @@ const AHEAD_LIMIT = 32 << 20;
 /** Objects that are read ahead, for each request that may run at once. */
 const AHEAD_PER_REQUEST = 4;
 /** Chunks of a stream that are read ahead. */
-const CHUNKS_AHEAD = 4;
+const CHUNKS_AHEAD = 2;
 /** Ranges in which a large object of a remote store is read. */
 const RANGE_SIZE = 4 << 20;
 

@@ -1,4 +1,5 @@
-;; Decompresses one LZ4 block (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md).
+;; Decompresses one LZ4 block (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md) and hashes contents with
+;; XXH32 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md).
 ;; Its compiled form is MODULE in lz4-block.ts. test/format/lz4-block.test.ts compiles this file with the npm package
 ;; wabt and compares: after a change here, it shows the MODULE to put there.
 ;; The caller leaves 16 bytes free after the source and after the destination: copies may run over by that much.
@@ -78,4 +79,59 @@
                   (br_if $copy1 (i32.lt_u (local.get $op) (local.get $end))))))))
         (local.set $op (local.get $end))
         (br $sequence)))
-    (i32.const -1)))
+    (i32.const -1))
+
+  ;; Adds bytes to a running hash. $state: four lanes, 16 bytes for the stripe that is not whole yet, and its length.
+  (func (export "hash") (param $state i32) (param $at i32) (param $end i32)
+    (local $rest i32) (local $length i32)
+    (local.set $rest (i32.load offset=32 (local.get $state)))
+    (if (local.get $rest) (then
+      (local.set $length (i32.sub (i32.const 16) (local.get $rest)))
+      (if (i32.gt_u (local.get $length) (i32.sub (local.get $end) (local.get $at)))
+        (then (local.set $length (i32.sub (local.get $end) (local.get $at)))))
+      (memory.copy
+        (i32.add (i32.add (local.get $state) (i32.const 16)) (local.get $rest))
+        (local.get $at)
+        (local.get $length))
+      (local.set $at (i32.add (local.get $at) (local.get $length)))
+      (local.set $rest (i32.add (local.get $rest) (local.get $length)))
+      (i32.store offset=32 (local.get $state) (local.get $rest))
+      (if (i32.lt_u (local.get $rest) (i32.const 16)) (then (return)))
+      (call $stripes
+        (local.get $state)
+        (i32.add (local.get $state) (i32.const 16))
+        (i32.add (local.get $state) (i32.const 32)))))
+    (local.set $rest (i32.and (i32.sub (local.get $end) (local.get $at)) (i32.const 15)))
+    (local.set $end (i32.sub (local.get $end) (local.get $rest)))
+    (call $stripes (local.get $state) (local.get $at) (local.get $end))
+    (memory.copy (i32.add (local.get $state) (i32.const 16)) (local.get $end) (local.get $rest))
+    (i32.store offset=32 (local.get $state) (local.get $rest)))
+
+  ;; Whole stripes of 16 bytes.
+  (func $stripes (param $state i32) (param $at i32) (param $end i32)
+    (local $lane1 i32) (local $lane2 i32) (local $lane3 i32) (local $lane4 i32)
+    (local.set $lane1 (i32.load (local.get $state)))
+    (local.set $lane2 (i32.load offset=4 (local.get $state)))
+    (local.set $lane3 (i32.load offset=8 (local.get $state)))
+    (local.set $lane4 (i32.load offset=12 (local.get $state)))
+    (block $done
+      (loop $stripe
+        (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
+        (local.set $lane1 (i32.mul (i32.const 0x9e3779b1) (i32.rotl
+          (i32.add (local.get $lane1) (i32.mul (i32.load (local.get $at)) (i32.const 0x85ebca77)))
+          (i32.const 13))))
+        (local.set $lane2 (i32.mul (i32.const 0x9e3779b1) (i32.rotl
+          (i32.add (local.get $lane2) (i32.mul (i32.load offset=4 (local.get $at)) (i32.const 0x85ebca77)))
+          (i32.const 13))))
+        (local.set $lane3 (i32.mul (i32.const 0x9e3779b1) (i32.rotl
+          (i32.add (local.get $lane3) (i32.mul (i32.load offset=8 (local.get $at)) (i32.const 0x85ebca77)))
+          (i32.const 13))))
+        (local.set $lane4 (i32.mul (i32.const 0x9e3779b1) (i32.rotl
+          (i32.add (local.get $lane4) (i32.mul (i32.load offset=12 (local.get $at)) (i32.const 0x85ebca77)))
+          (i32.const 13))))
+        (local.set $at (i32.add (local.get $at) (i32.const 16)))
+        (br $stripe)))
+    (i32.store (local.get $state) (local.get $lane1))
+    (i32.store offset=4 (local.get $state) (local.get $lane2))
+    (i32.store offset=8 (local.get $state) (local.get $lane3))
+    (i32.store offset=12 (local.get $state) (local.get $lane4))))

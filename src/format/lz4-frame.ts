@@ -146,24 +146,13 @@ function decodeBlock(decoder: Lz4BlockDecoder, block: Lz4Block): Uint8Array {
   return content;
 }
 
-/** Size and checksum of the content, compared with what the frame says when all of it has passed. */
-class ContentCheck {
-  readonly #hash = new Xxh32();
-  #sizeBytes = 0;
-
-  add(content: Uint8Array): Uint8Array {
-    this.#hash.update(content);
-    this.#sizeBytes += content.byteLength;
-    return content;
+/** Compares the content's size and hash with what the frame says. */
+function checkContent(end: Extract<Lz4Step, { kind: 'end' }>, sizeBytes: number, hash: number): void {
+  if (end.contentSizeBytes !== undefined && end.contentSizeBytes !== sizeBytes) {
+    throw corruptFrame(`holds ${sizeBytes} bytes where its header says ${end.contentSizeBytes}`);
   }
-
-  finish(end: Extract<Lz4Step, { kind: 'end' }>): void {
-    if (end.contentSizeBytes !== undefined && end.contentSizeBytes !== this.#sizeBytes) {
-      throw corruptFrame(`holds ${this.#sizeBytes} bytes where its header says ${end.contentSizeBytes}`);
-    }
-    if (end.contentChecksum !== undefined && end.contentChecksum !== this.#hash.digest()) {
-      throw corruptFrame('fails its content checksum');
-    }
+  if (end.contentChecksum !== undefined && end.contentChecksum !== hash) {
+    throw corruptFrame('fails its content checksum');
   }
 }
 
@@ -173,7 +162,8 @@ class ContentCheck {
  */
 export function decodeLz4FrameBytes(data: Uint8Array): Uint8Array {
   const parser = parseLz4Frames();
-  const check = new ContentCheck();
+  const hash = new Xxh32();
+  let sizeBytes = 0;
   const contents: Uint8Array[] = [];
   const decoder = borrowDecoder();
   try {
@@ -187,8 +177,12 @@ export function decodeLz4FrameBytes(data: Uint8Array): Uint8Array {
         step = parser.next(part);
         continue;
       }
-      if (value.kind === 'block') contents.push(check.add(decodeBlock(decoder, value.block)).slice());
-      else check.finish(value);
+      if (value.kind === 'block') {
+        const content = decodeBlock(decoder, value.block).slice();
+        hash.update(content);
+        sizeBytes += content.byteLength;
+        contents.push(content);
+      } else checkContent(value, sizeBytes, hash.digest());
       step = parser.next();
     }
   } finally {
@@ -238,22 +232,32 @@ export interface DecodeOptions {
   readonly thread?: Lz4Thread | undefined;
 }
 
+/** Blocks that a thread has before it, at least and at most; between that, as many as have QUEUED_BYTES. */
+const MIN_QUEUED = 2;
+const MAX_QUEUED = 8;
+const QUEUED_BYTES = 2 << 20;
+
 /** Contents of the blocks of one frame in order, each valid until the one after the next is asked for. */
 interface BlockReader {
-  /** Takes a block in. Not more than `ahead` may be there before. */
   add(block: Lz4Block): void;
-  /** The content of the oldest block that was taken in; undefined when there is none. */
+  /** The content of the oldest block that was added; undefined when there is none. */
   next(): Promise<Uint8Array | undefined>;
-  /** Blocks that it is worth taking in before the oldest is asked for. */
-  readonly ahead: number;
+  /** Contents are to be asked for before another block is added. */
+  readonly full: boolean;
+  /** The hash of the contents that were given, when none is left; they have so many bytes. */
+  digest(sizeBytes: number): number;
   close(): void;
 }
 
 /** Decompresses in the calling thread. */
 class LocalReader implements BlockReader {
-  readonly ahead = 0;
   readonly #decoder: Lz4BlockDecoder = borrowDecoder();
+  readonly #hash = new Xxh32();
   #block: Lz4Block | undefined;
+
+  get full(): boolean {
+    return this.#block !== undefined;
+  }
 
   add(block: Lz4Block): void {
     this.#block = block;
@@ -262,7 +266,13 @@ class LocalReader implements BlockReader {
   next(): Promise<Uint8Array | undefined> {
     const block = this.#block;
     this.#block = undefined;
-    return Promise.resolve(block && decodeBlock(this.#decoder, block));
+    const content = block && decodeBlock(this.#decoder, block);
+    if (content) this.#hash.update(content);
+    return Promise.resolve(content);
+  }
+
+  digest(): number {
+    return this.#hash.digest();
   }
 
   close(): void {
@@ -270,26 +280,39 @@ class LocalReader implements BlockReader {
   }
 }
 
-/** Decompresses in another thread. */
+/**
+ * Decompresses and hashes in another thread. It is filled up and half emptied by turns, so that blocks go to the thread
+ * several at once: waking it costs as much as a block.
+ */
 class ThreadReader implements BlockReader {
-  readonly ahead = 2;
+  full = false;
   readonly #thread: Lz4Thread;
-  readonly #queue: { readonly block: Lz4Block; readonly result: Promise<ThreadBlock> | undefined }[] = [];
+  readonly #hash: number;
+  readonly #queue: { readonly block: Lz4Block; readonly result: Promise<ThreadBlock> }[] = [];
+  #queuedBytes = 0;
   /** What was given out and is still valid. */
   readonly #used: ThreadBlock[] = [];
 
   constructor(thread: Lz4Thread) {
     this.#thread = thread;
+    this.#hash = thread.beginHash();
   }
 
   add(block: Lz4Block): void {
-    const result = block.stored ? undefined : this.#thread.decompress(block.data, block.maxSizeBytes);
-    this.#queue.push({ block, result: result && handled(result) });
+    const { data, stored, maxSizeBytes } = block;
+    const result = this.#thread.decompress(data, stored, maxSizeBytes, this.#hash);
+    this.#queue.push({ block, result: handled(result) });
+    this.#queuedBytes += block.data.byteLength;
+    const count = this.#queue.length;
+    this.full = count >= MAX_QUEUED || (count > MIN_QUEUED && this.#queuedBytes >= QUEUED_BYTES);
   }
 
   async next(): Promise<Uint8Array | undefined> {
+    this.#thread.send();
     const first = this.#queue.shift();
-    if (first?.result === undefined) return first?.block.data;
+    if (first === undefined) return undefined;
+    this.#queuedBytes -= first.block.data.byteLength;
+    if (this.#queue.length <= MIN_QUEUED || this.#queuedBytes <= QUEUED_BYTES / 2) this.full = false;
     const result = await first.result;
     this.#used.push(result);
     if (this.#used.length > 2) this.#used.shift()?.release();
@@ -299,12 +322,19 @@ class ThreadReader implements BlockReader {
 
   close(): void {
     for (const used of this.#used.splice(0)) used.release();
-    // Nobody awaits what is still under way.
-    for (const { result } of this.#queue.splice(0))
-      result?.then(
+    // Nobody awaits what is still under way, but its memory is free only then.
+    this.#thread.send();
+    const underWay = this.#queue.splice(0).map(({ result }) =>
+      result.then(
         (block) => block.release(),
         () => undefined,
-      );
+      ),
+    );
+    void Promise.all(underWay).then(() => this.#thread.endHash(this.#hash));
+  }
+
+  digest(sizeBytes: number): number {
+    return this.#thread.digest(this.#hash, sizeBytes);
   }
 }
 
@@ -322,14 +352,9 @@ export async function* decodeLz4Frame(
   const iterator = source[Symbol.asyncIterator]();
   const bytes = new ByteQueue(iterator);
   const parser = parseLz4Frames();
-  const check = new ContentCheck();
   const reader = thread ? new ThreadReader(thread) : new LocalReader();
-  const give = (content: Uint8Array): Uint8Array => {
-    check.add(content);
-    return transient ? content : content.slice();
-  };
+  let sizeBytes = 0;
   try {
-    let waiting = 0;
     let step = parser.next();
     while (step.done !== true) {
       const { value } = step;
@@ -337,15 +362,14 @@ export async function* decodeLz4Frame(
         step = parser.next(await bytes.take(value.byteCount));
         continue;
       }
-      if (value.kind === 'block') {
-        reader.add(value.block);
-        waiting++;
-      }
-      for (const limit = value.kind === 'end' ? 0 : reader.ahead; waiting > limit; waiting--) {
+      if (value.kind === 'block') reader.add(value.block);
+      while (value.kind === 'end' || reader.full) {
         const content = await reader.next();
-        if (content) yield give(content);
+        if (content === undefined) break;
+        sizeBytes += content.byteLength;
+        yield transient ? content : content.slice();
       }
-      if (value.kind === 'end') check.finish(value);
+      if (value.kind === 'end') checkContent(value, sizeBytes, reader.digest(sizeBytes));
       step = parser.next();
     }
   } finally {

@@ -19,12 +19,38 @@ function round(lane: number, word: number): number {
   return Math.imul(rotateLeft((lane + Math.imul(word, PRIME_2)) | 0, 13), PRIME_1);
 }
 
+/** The lanes of a hash before its first stripe. */
+export const XXH32_LANES: readonly number[] = [(PRIME_1 + PRIME_2) | 0, PRIME_2, 0, -PRIME_1 | 0];
+
+/** The hash, as an unsigned number. @param rest bytes after the last whole stripe @param byteCount of all */
+export function finishXxh32(lanes: ArrayLike<number>, rest: Uint8Array, byteCount: number): number {
+  const [lane1 = 0, lane2 = 0, lane3 = 0, lane4 = 0] = Array.from(lanes);
+  let hash =
+    byteCount >= STRIPE_SIZE
+      ? rotateLeft(lane1, 1) + rotateLeft(lane2, 7) + rotateLeft(lane3, 12) + rotateLeft(lane4, 18)
+      : PRIME_5;
+  // The length is added modulo 2^32, which `| 0` does also for lengths beyond.
+  hash = (hash + byteCount) | 0;
+  const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
+  let at = 0;
+  for (; at + 4 <= rest.byteLength; at += 4) {
+    const word = view.getInt32(at, true);
+    hash = Math.imul(rotateLeft((hash + Math.imul(word, PRIME_3)) | 0, 17), PRIME_4);
+  }
+  for (; at < rest.byteLength; at++) {
+    hash = Math.imul(rotateLeft((hash + Math.imul(view.getUint8(at), PRIME_5)) | 0, 11), PRIME_1);
+  }
+  hash = Math.imul(hash ^ (hash >>> 15), PRIME_2);
+  hash = Math.imul(hash ^ (hash >>> 13), PRIME_3);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
+
 /** A running hash: any number of updates, the same digest however the bytes are cut. */
 export class Xxh32 {
-  #lane1 = (PRIME_1 + PRIME_2) | 0;
-  #lane2 = PRIME_2;
-  #lane3 = 0;
-  #lane4 = -PRIME_1 | 0;
+  #lane1 = XXH32_LANES[0] as number;
+  #lane2 = XXH32_LANES[1] as number;
+  #lane3 = XXH32_LANES[2] as number;
+  #lane4 = XXH32_LANES[3] as number;
   #byteCount = 0;
   readonly #rest = new Uint8Array(STRIPE_SIZE);
   #restLength = 0;
@@ -48,27 +74,8 @@ export class Xxh32 {
 
   /** The hash of all bytes so far, as an unsigned number. Does not end the run. */
   digest(): number {
-    let hash =
-      this.#byteCount >= STRIPE_SIZE
-        ? rotateLeft(this.#lane1, 1) +
-          rotateLeft(this.#lane2, 7) +
-          rotateLeft(this.#lane3, 12) +
-          rotateLeft(this.#lane4, 18)
-        : PRIME_5;
-    // The length is added modulo 2^32, which `| 0` does also for lengths beyond.
-    hash = (hash + this.#byteCount) | 0;
-    const view = new DataView(this.#rest.buffer);
-    let at = 0;
-    for (; at + 4 <= this.#restLength; at += 4) {
-      const word = view.getInt32(at, true);
-      hash = Math.imul(rotateLeft((hash + Math.imul(word, PRIME_3)) | 0, 17), PRIME_4);
-    }
-    for (; at < this.#restLength; at++) {
-      hash = Math.imul(rotateLeft((hash + Math.imul(view.getUint8(at), PRIME_5)) | 0, 11), PRIME_1);
-    }
-    hash = Math.imul(hash ^ (hash >>> 15), PRIME_2);
-    hash = Math.imul(hash ^ (hash >>> 13), PRIME_3);
-    return (hash ^ (hash >>> 16)) >>> 0;
+    const lanes = [this.#lane1, this.#lane2, this.#lane3, this.#lane4];
+    return finishXxh32(lanes, this.#rest.subarray(0, this.#restLength), this.#byteCount);
   }
 
   /** Whole stripes of `data[start, end)`. Local lanes: private fields in the loop cost half the speed. */

@@ -41,9 +41,13 @@ describe('the decoder', () => {
 describe('the thread', () => {
   it('decompresses many blocks at once, each into memory of its own', async () => {
     const thread = new Lz4Thread(100);
-    const blocks = await Promise.all(
-      Array.from({ length: 50 }, (_, i) => thread.decompress(i % 7 === 3 ? INVALID : BLOCK, 100)),
-    );
+    const hash = thread.beginHash();
+    const underWay = Array.from({ length: 50 }, (_, i) => {
+      if (i % 10 === 0) thread.send();
+      return thread.decompress(i % 7 === 3 ? INVALID : BLOCK, false, 100, hash);
+    });
+    thread.send();
+    const blocks = await Promise.all(underWay);
     for (const [i, { content }] of blocks.entries()) {
       if (i % 7 === 3) expect(content).toBeUndefined();
       else expect(Buffer.from(content!).toString()).toBe(CONTENT);
@@ -54,10 +58,12 @@ describe('the thread', () => {
 
   it('fails what is under way, and what comes later, when it ends', async () => {
     const thread = new Lz4Thread(100);
-    const underWay = thread.decompress(BLOCK, 100);
+    const underWay = thread.decompress(BLOCK, false, 100, thread.beginHash());
     underWay.catch(() => undefined);
     await thread.close();
     await expect(underWay).rejects.toMatchObject({ code: 'io' });
-    await expect(thread.decompress(BLOCK, 100)).rejects.toMatchObject({ code: 'io' });
+    await expect(thread.decompress(BLOCK, false, 100, thread.beginHash())).rejects.toMatchObject({
+      code: 'io',
+    });
   });
 });

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { hasCode } from '../../src/base/errors.ts';
 import {
   LZ4_BLOCK_SIZE,
@@ -8,6 +8,7 @@ import {
   decodeLz4FrameBytes,
   encodeLz4Frame,
   encodeLz4FrameBytes,
+  startLz4Thread,
 } from '../../src/format/lz4-frame.ts';
 import { xxh32 } from '../../src/format/xxh32.ts';
 
@@ -243,5 +244,57 @@ describe('damaged frames', () => {
     expect((await decodeErrors(huge))[1].message).toContain('cut short');
     const skip = Buffer.from('502a4d18ffffffff00', 'hex');
     expect((await decodeErrors(skip))[1].message).toContain('cut short');
+  });
+});
+
+describe('in a thread', () => {
+  /** A block of 35 bytes, compressed. */
+  const COMPRESSED = Buffer.from('6f68656c6c6f200600055068656c6c6f', 'hex');
+  const thread = startLz4Thread();
+  afterAll(() => thread.close());
+
+  function sized(flag: number, data: Uint8Array): Buffer {
+    const size = Buffer.alloc(4);
+    size.writeUInt32LE((flag | data.byteLength) >>> 0);
+    return Buffer.concat([size, data]);
+  }
+
+  it('decodes and checks several frames at once, whatever the sizes of their blocks', async () => {
+    // Lengths below 41 are stored blocks, 41 is the compressed one.
+    const frames = fc.array(fc.array(fc.integer({ min: 1, max: 41 }), { maxLength: 30 }), { maxLength: 6 });
+    await fc.assert(
+      fc.asyncProperty(frames, fc.nat(5), async (contents, damaged) => {
+        const decoding = contents.map(async (lengths, i) => {
+          const stored = lengths.map((length) => randomBytes(length));
+          const content = Buffer.concat(
+            stored.map((data) => (data.byteLength === 41 ? Buffer.from('hello '.repeat(6).trimEnd()) : data)),
+          );
+          const end = Buffer.alloc(8);
+          end.writeUInt32LE((xxh32(content) ^ (i === damaged ? 1 : 0)) >>> 0, 4);
+          const blocks = stored.map((data) =>
+            data.byteLength === 41 ? sized(0, COMPRESSED) : sized(0x8000_0000, data),
+          );
+          const frame = Buffer.concat([Buffer.from(HEADER, 'hex'), ...blocks, end]);
+          const decoded = collect(decodeLz4Frame(chunksOf(frame, 50), { thread }));
+          if (i === damaged) await expect(decoded).rejects.toThrow('fails its content checksum');
+          else expect(await decoded).toEqual(content);
+        });
+        await Promise.all(decoding);
+      }),
+    );
+  });
+
+  it('decodes on after a frame that was left early or is damaged', async () => {
+    const frame = encodeLz4FrameBytes(mixed(20 * LZ4_BLOCK_SIZE + 5));
+    for (let i = 0; i < 3; i++) {
+      for await (const content of decodeLz4Frame(chunksOf(frame, 1 << 20), { thread })) {
+        expect(content).toHaveLength(LZ4_BLOCK_SIZE);
+        break;
+      }
+      const cut = collect(decodeLz4Frame(chunksOf(frame.subarray(0, -9), 1 << 20), { thread }));
+      await expect(cut).rejects.toMatchObject({ code: 'corrupt' });
+    }
+    const content = await collect(decodeLz4Frame(chunksOf(frame, 1 << 20), { thread }));
+    expect(content.equals(mixed(20 * LZ4_BLOCK_SIZE + 5))).toBe(true);
   });
 });

@@ -27,7 +27,7 @@ import type { FileStoreConfig } from '../store-config.ts';
 import { fileError } from './errors.ts';
 
 /** Bytes read at a time. */
-const READ_SIZE = 1024 * 1024;
+const READ_SIZE = 2 << 20;
 /** How often a put makes a folder that is removed from under it. */
 const PUT_ATTEMPTS = 5;
 
