@@ -10,7 +10,7 @@
 
 import { realpath, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { Mutex } from '../base/concurrency.ts';
+import { Mutex, sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
@@ -38,6 +38,8 @@ export interface DatabaseParts {
 
 /** After something was in the way. */
 const RETRY_MS = 10;
+/** Of the last copy, so that a stop does not wait for more than about a second. */
+const FINAL_ATTEMPTS = 50;
 /** A monitor-interval of a few nanoseconds, which `5` means, must not keep a core busy. */
 const MIN_INTERVAL_MS = 10;
 /** A file that appears is given time to become a database. */
@@ -132,11 +134,21 @@ export class Database implements SegmentSource {
     await this.#mutex.run(async () => {
       if (!this.#session) return;
       try {
-        await this.#sync(this.#session);
+        await this.#finalSync(this.#session);
       } catch (error) {
-        this.#problem.report(`final sync: ${messageOf(error)}`);
+        // Counted as a failure: what the replicas hold may not be all that is committed.
+        this.#problem.failed(wrapError(error, 'final sync'), true);
       }
     });
+  }
+
+  /** A sync that does not leave it at a writer being in the way. @throws LitestreamError 'busy' when it lasts */
+  async #finalSync(session: DatabaseSession): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      if (await this.#sync(session)) return;
+      if (attempt === FINAL_ATTEMPTS) throw new LitestreamError('busy', 'a writer is in the way');
+      await sleep(RETRY_MS);
+    }
   }
 
   /** Why a database that is there is not followed; undefined when it is, or when there is none. */
@@ -277,7 +289,8 @@ export class Database implements SegmentSource {
     this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, this.#pace.nextLookMs(endMs) ?? Infinity));
   }
 
-  async #sync(session: DatabaseSession): Promise<void> {
+  /** @returns false when a writer was in the way: it is tried again soon */
+  async #sync(session: DatabaseSession): Promise<boolean> {
     const startMs = performance.now();
     this.stats.syncCount++;
     const outcome = await session.sync();
@@ -288,13 +301,14 @@ export class Database implements SegmentSource {
       case 'ok':
         this.stats.totalWalBytes += outcome.copiedBytes;
         this.#advanced(session);
-        return;
+        return true;
       case 'retry':
         this.#logger.debug('sync: later', { reason: outcome.reason });
         this.#timer.wakeIn(RETRY_MS);
-        return;
+        return false;
       case 'lost':
         await this.#newGeneration(session, outcome.reason);
+        return true;
     }
   }
 
