@@ -18,5 +18,16 @@ await build({
   mainFields: ['module', 'main'],
   target: 'node20',
   sourcemap: true,
-  external: ['node:*', 'better-sqlite3', 'lz4-napi', '@aws-sdk/*', '@smithy/*', 'prom-client'],
+  external: [
+    'node:*',
+    'better-sqlite3',
+    'lz4-napi',
+    '@aws-sdk/*',
+    '@smithy/*',
+    '@azure/*',
+    '@google-cloud/*',
+    'ssh2',
+    'age-encryption',
+    'prom-client',
+  ],
 });

@@ -24,4 +24,44 @@ export interface S3StoreConfig {
   readonly secretAccessKey?: string | undefined;
 }
 
-export type StoreConfig = FileStoreConfig | S3StoreConfig;
+export interface AbsStoreConfig {
+  readonly type: 'abs';
+  /** The container. */
+  readonly bucket: string;
+  /** Key prefix without leading or trailing slash; empty for the container's root. */
+  readonly path: string;
+  readonly accountName: string;
+  /** Base64, as Azure shows it. Neither it nor a SAS token: Azure's default credential (variables, workload, machine). */
+  readonly accountKey?: string | undefined;
+  /** Query string of a shared access signature, without `?`. */
+  readonly sasToken?: string | undefined;
+  /** URL with scheme, the account in its path where the server wants it there; undefined: Azure's for the account. */
+  readonly endpoint?: string | undefined;
+}
+
+export interface GcsStoreConfig {
+  readonly type: 'gcs';
+  readonly bucket: string;
+  /** Key prefix without leading or trailing slash; empty for the bucket's root. */
+  readonly path: string;
+  /** URL with scheme, used without credentials; undefined: STORAGE_EMULATOR_HOST if set, else Google's. */
+  readonly endpoint?: string | undefined;
+}
+
+export interface SftpStoreConfig {
+  readonly type: 'sftp';
+  readonly host: string;
+  /** 22 unless the host names another. */
+  readonly port: number;
+  readonly user: string;
+  readonly password?: string | undefined;
+  /** Absolute path of a file with a private key. Neither a password nor a key: the agent at SSH_AUTH_SOCK. */
+  readonly keyPath?: string | undefined;
+  readonly keyPassphrase?: string | undefined;
+  /** The server's public key as a line of known_hosts has it (`ssh-ed25519 AAAA…`), or `SHA256:…`; undefined: any, with a warning. */
+  readonly hostKey?: string | undefined;
+  /** Absolute or relative to the user's home; the replica's root folder. */
+  readonly path: string;
+}
+
+export type StoreConfig = FileStoreConfig | S3StoreConfig | AbsStoreConfig | GcsStoreConfig | SftpStoreConfig;
