@@ -51,8 +51,13 @@ export class WalFollower {
   #other: ReadConnection | undefined;
   /** A mark has been held since before the last copy, so a restart of the WAL loses nothing. */
   #overlapping = false;
-  /** The wal-index as of the last complete copy: tells cheaply whether there is anything to do. */
+  /**
+   * The wal-index as it was before the present read transaction began; undefined after start(). What changed since may
+   * be copied, but the mark does not cover it: a checkpoint can be waiting for the mark, so there is something to do.
+   */
   #seen: WalIndexHeader | undefined;
+  /** The last sync found the WAL backfilled whole. */
+  #backfilled = false;
 
   /**
    * @param reader a connection inside a read transaction; the follower owns it from now on
@@ -97,6 +102,7 @@ export class WalFollower {
   async sync(): Promise<CopyOutcome> {
     this.#other ??= new ReadConnection(this.#files.path);
     const next = this.#other;
+    const seen = this.#files.readWalIndex();
     try {
       next.begin();
     } catch (error) {
@@ -113,12 +119,24 @@ export class WalFollower {
     this.#current.end();
     this.#other = this.#current;
     this.#current = next;
+    this.#remember(seen);
     return outcome;
   }
 
   /**
-   * Whether sync() has something to do, at the price of one small read: new commits, a WAL that was restarted, or a
-   * checkpoint that has finished and lets go of a mark that somebody may wait for.
+   * @param seen as it was before the mark was moved. A checkpoint says that it has finished a moment before it unlocks
+   * READ_LOCK(0): a reader that begins in between takes an ordinary mark, for which the checkpoint then waits. So there
+   * is something to do once more after the first sync that finds it finished.
+   */
+  #remember(seen: WalIndexHeader | undefined): void {
+    const backfilled = seen !== undefined && seen.mxFrame > 0 && seen.backfilled === seen.mxFrame;
+    this.#seen = backfilled && !this.#backfilled ? undefined : seen;
+    this.#backfilled = backfilled;
+  }
+
+  /**
+   * Whether sync() has something to do, at the price of one small read: commits that the mark does not cover, a WAL that
+   * was restarted, or a checkpoint that has finished and waits for the mark to go.
    */
   hasNews(): boolean {
     const now = this.#files.readWalIndex();
@@ -157,7 +175,6 @@ export class WalFollower {
     if (!walIndex) return { kind: 'retry', reason: 'the wal-index is being written' };
     if (walIndex.mxFrame === 0) {
       if (!this.#overlapping && this.#chain.offset > 0) return lost('wal truncated by another process');
-      this.#seen = walIndex;
       return { kind: 'ok', copiedBytes: 0 };
     }
     if (walIndex.pageSizeBytes !== this.#pageSizeBytes) return lost('page size changed');
@@ -180,7 +197,6 @@ export class WalFollower {
     const copiedBytes = end - (chain === this.#chain ? chain.offset : 0);
     if (copiedBytes > 0) this.#shadow.commit(copied, this.#chain);
     this.#chain = copied;
-    this.#seen = walIndex;
     return { kind: 'ok', copiedBytes };
   }
 

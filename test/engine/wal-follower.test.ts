@@ -98,6 +98,42 @@ describe('WalFollower', () => {
     expect(shadowBytes(shadow, 0)).toEqual(readFileSync(`${path}-wal`));
   });
 
+  it('has something to do when a commit came between the begin of its read transaction and the copy', async () => {
+    const { follower, files } = await follow();
+    await follower.start();
+    insert();
+    // The mark is taken before this commit, the copy holds it.
+    const begin = vi.spyOn(ReadConnection.prototype, 'begin').mockImplementationOnce(function (
+      this: ReadConnection,
+    ) {
+      begin.mockRestore();
+      this.begin();
+      insert();
+    });
+    expect(await follower.sync()).toMatchObject({ kind: 'ok' });
+    expect(framesOf(follower.chain)).toBe(files.readWalIndex()?.mxFrame);
+    // A checkpoint cannot get past the mark, and nothing will change in the wal-index as long as it waits.
+    expect(application.pragma('wal_checkpoint(TRUNCATE)')).toMatchObject([{ busy: 1 }]);
+    expect(follower.hasNews()).toBe(true);
+    await follower.sync();
+    application.pragma('wal_checkpoint(PASSIVE)');
+    await follower.sync();
+    expect(application.pragma('wal_checkpoint(TRUNCATE)')).toMatchObject([{ busy: 0 }]);
+  });
+
+  it('has something to do once more after a checkpoint has finished', async () => {
+    const { follower } = await follow();
+    await follower.start();
+    insert();
+    await follower.sync();
+    application.pragma('wal_checkpoint(PASSIVE)');
+    expect(follower.hasNews()).toBe(true);
+    await follower.sync();
+    expect(follower.hasNews()).toBe(true);
+    await follower.sync();
+    expect(follower.hasNews()).toBe(false);
+  });
+
   it('does not copy frames that are not committed', async () => {
     const { follower, shadow } = await follow();
     await follower.start();
