@@ -1,14 +1,37 @@
-/** The contract of object-store.ts as tests, run for every driver. */
+/** The contract of object-store.ts as tests, run for every driver. Faults of the network are in contract-network.ts. */
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { randomBytes } from 'node:crypto';
 import { isKey } from '../../src/storage/key.ts';
 import type { ObjectInfo, ObjectStore } from '../../src/storage/object-store.ts';
+import type { Address } from '../support/fault-proxy.ts';
+import { describeNetwork } from './contract-network.ts';
 
 export interface StoreUnderTest {
   readonly store: ObjectStore;
   /** Ends what `make` began, apart from the store itself. */
   readonly cleanup: () => Promise<void>;
+}
+
+/** How a test wants its store; all of it means nothing to a store without a network. */
+export interface MakeOptions {
+  /** Gives the address to connect to in the place of the server's own: a proxy that the test can make fail. */
+  readonly through: (server: Address) => Promise<Address>;
+  /** Makes the credentials wrong: this in the place of the secret (it is base64). */
+  readonly wrongSecret?: string;
+  /** What the driver takes for its limits; undefined: its defaults. */
+  readonly timeouts?: { readonly connectMs: number; readonly idleMs: number };
+}
+
+/** Opens an empty store, where nobody else is. */
+export type MakeStore = (options: MakeOptions) => Promise<StoreUnderTest>;
+
+/** What the suite must know of a driver that talks to a server. */
+export interface Network {
+  /** Whether faults can be HTTP statuses. */
+  readonly protocol: 'http' | 'tcp';
+  /** True where the server takes any credentials, or none. */
+  readonly anyCredentials?: boolean;
 }
 
 const MIB = 1024 * 1024;
@@ -50,14 +73,17 @@ async function keysUnder(store: ObjectStore, prefix: string): Promise<string[]> 
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
-/** Defines the suite `name` for the empty store that `make` opens before each test. */
-export function describeStore(name: string, make: () => Promise<StoreUnderTest>): void {
+/**
+ * Defines the suite `name` for the empty store that `make` opens before each test.
+ * @param network - for a driver that talks to a server: adds the tests of what a network does to it.
+ */
+export function describeStore(name: string, make: MakeStore, network?: Network): void {
   describe(name, () => {
     let store: ObjectStore;
     let cleanup: () => Promise<void>;
 
     beforeEach(async () => {
-      ({ store, cleanup } = await make());
+      ({ store, cleanup } = await make({ through: (server) => Promise.resolve(server) }));
     });
     afterEach(async () => {
       await store.close();
@@ -115,6 +141,23 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         });
       });
 
+      it('shows nothing of an object before its put is done', async () => {
+        const data = randomBytes(11 * MIB);
+        await store.put('old', bytes('before'));
+        for (const key of ['old', 'new/key']) {
+          async function* watched(): AsyncGenerator<Uint8Array> {
+            yield* chunked(data, 256 * 1024);
+            expect(await keysUnder(store, '')).not.toContain('new/key');
+            expect(await readAll(store.listPrefixes(''))).not.toContain('new');
+            expect((await getBytes(store, 'old')).toString()).toBe('before');
+          }
+          if (key === 'new/key') await store.put('old', bytes('before'));
+          await store.put(key, watched());
+          expect((await getBytes(store, key)).equals(data)).toBe(true);
+        }
+        expect(await keysUnder(store, '')).toEqual(['new/key', 'old']);
+      });
+
       it('overwrites', async () => {
         await store.put('k', bytes('longer than the next'));
         await store.put('k', bytes('next'));
@@ -162,6 +205,10 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
           'xml/<a>&amp;</a>',
           'url/?a=b&c=d#e;f:g@h,i!j*k(l)$',
           'tilde~/_-./...',
+          'escaped%2Fslash/%',
+          ' leading/trailing ',
+          'decomposed/Zoe\u0308',
+          `${'long'.repeat(50)}/${'name'.repeat(50)}`,
         ];
         for (const key of keys) await store.put(key, bytes(key));
         expect(await keysUnder(store, '')).toEqual([...keys].sort());
@@ -225,17 +272,37 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
         expect(await readAll(store.listPrefixes('generations/'))).toEqual(['0001']);
       });
 
-      it('goes beyond a thousand objects and prefixes, and deletes them in one call', async () => {
-        const keys = Array.from({ length: 2345 }, (_, number) => `many/${String(number).padStart(8, '0')}/x`);
+      it('goes beyond five thousand objects and prefixes, and deletes them in one call', async () => {
+        const keys = Array.from({ length: 5100 }, (_, number) => `many/${String(number).padStart(8, '0')}/x`);
         for (let start = 0; start < keys.length; start += 64) {
           await Promise.all(keys.slice(start, start + 64).map((key) => store.put(key, bytes('x'))));
         }
         await store.put('other', bytes('x'));
         expect(await keysUnder(store, 'many/')).toEqual(keys);
-        expect(await readAll(store.listPrefixes('many/'))).toHaveLength(keys.length);
-        await store.delete(keys);
+        expect((await readAll(store.listPrefixes('many/'))).sort()).toEqual(
+          keys.map((key) => key.slice(5, 13)),
+        );
+        expect(await keysUnder(store, 'many/0000001')).toHaveLength(10);
+        const controller = new AbortController();
+        let listed = 0;
+        const listing = (async () => {
+          for await (const info of store.list('many/', { signal: controller.signal })) {
+            expect(info.sizeBytes).toBe(1);
+            // In the middle, behind the first page.
+            if (++listed === 2500) controller.abort();
+          }
+        })();
+        await expect(listing).rejects.toMatchObject({ code: 'aborted' });
+        expect(listed).toBe(2500);
+        // Left in the middle, the next list is not the rest of this one.
+        for await (const name of store.listPrefixes('many/')) {
+          expect(name).toHaveLength(8);
+          break;
+        }
+        await store.delete(['absent', ...keys, 'many/absent/x']);
         expect(await keysUnder(store, '')).toEqual(['other']);
-      });
+        expect(await readAll(store.listPrefixes(''))).toEqual([]);
+      }, 180_000);
     });
 
     describe('delete', () => {
@@ -330,4 +397,5 @@ export function describeStore(name: string, make: () => Promise<StoreUnderTest>)
       },
     );
   });
+  if (network !== undefined) describeNetwork(`${name}, through a network that fails`, make, network);
 }

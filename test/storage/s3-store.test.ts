@@ -16,12 +16,20 @@ function configFor(server: S3Server, changes: Partial<S3StoreConfig> = {}): S3St
   return { ...BASE, endpoint: server.endpoint, ...server.credentials, ...changes };
 }
 
-describeStore('S3Store', async () => {
-  const server = await S3Server.start();
-  // A neighbour whose name begins alike must never show.
-  server.bucket().put('db-other/key', Buffer.from('x'));
-  return { store: openS3Store(configFor(server)), cleanup: () => server.close() };
-});
+describeStore(
+  'S3Store',
+  async ({ through, wrongSecret, timeouts }) => {
+    const server = await S3Server.start();
+    // A neighbour whose name begins alike must never show.
+    server.bucket().put('db-other/key', Buffer.from('x'));
+    const { host, port } = await through({ host: '127.0.0.1', port: server.port });
+    const endpoint = `http://${host}:${port}`;
+    const secret = wrongSecret === undefined ? {} : { secretAccessKey: wrongSecret };
+    const store = openS3Store(configFor(server, { endpoint, ...secret }), timeouts);
+    return { store, cleanup: () => server.close() };
+  },
+  { protocol: 'http' },
+);
 
 async function using(store: ObjectStore, use: (store: ObjectStore) => Promise<void>): Promise<void> {
   try {
