@@ -117,6 +117,20 @@ function logReplica({ name, store, syncIntervalMs }: ReplicaOptions, logger: Log
     case 's3': {
       const { bucket, path, region = '', endpoint = '' } = store;
       logger.info('replicating to', { ...head, bucket, path, region, endpoint });
+      return;
+    }
+    case 'abs': {
+      const { bucket, path, endpoint = '' } = store;
+      logger.info('replicating to', { ...head, bucket, path, endpoint });
+      return;
+    }
+    case 'gcs':
+      logger.info('replicating to', { ...head, bucket: store.bucket, path: store.path });
+      return;
+    case 'sftp': {
+      const { host, port, user, path } = store;
+      const server = port === 22 ? host : `${host}:${port}`;
+      logger.info('replicating to', { ...head, host: server, user, path });
     }
   }
 }

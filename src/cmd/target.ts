@@ -55,7 +55,7 @@ export async function configOfArguments(
   exportCredentials(context.env);
   const path = expandPath(argument, context);
   const replicas = urls.map((url) => {
-    const store = parseReplicaUrl(url);
+    const store = parseReplicaUrl(url, context.env);
     const owned = store.type === 'file' ? { ...store, ownerLike: path } : store;
     return { ...REPLICA_DEFAULTS, name: store.type, store: owned };
   });
@@ -91,7 +91,7 @@ export async function resolveTarget(
   if (isUrl(argument)) {
     refuseConfigWithUrl(flags);
     exportCredentials(context.env);
-    const store = parseReplicaUrl(argument);
+    const store = parseReplicaUrl(argument, context.env);
     return { database: undefined, replicas: [{ name: store.type, store }] };
   }
   const config = await readConfig(context, flags);

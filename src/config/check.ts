@@ -4,22 +4,60 @@ import { resolve } from 'node:path';
 import { quoteGo } from '../base/logger.ts';
 import { redactUrl } from '../base/redact-url.ts';
 import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
-import type { StoreConfig } from '../storage/store-config.ts';
+import type { SftpStoreConfig, StoreConfig } from '../storage/store-config.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './diagnostic.ts';
 
 /** Where a replica is, for messages; no secrets. */
 export function describeLocation(store: StoreConfig): string {
-  if (store.type === 'file') return store.path;
-  const at = store.endpoint === undefined ? '' : ` (endpoint ${redactUrl(store.endpoint)})`;
-  return `s3://${store.bucket}/${store.path}${at}`;
+  switch (store.type) {
+    case 'file':
+      return store.path;
+    case 's3':
+    case 'gcs':
+      return `${store.type}://${store.bucket}/${store.path}${describeEndpoint(store.endpoint)}`;
+    case 'abs': {
+      const account = store.accountName === '' ? '' : `${store.accountName}@`;
+      return `abs://${account}${store.bucket}/${store.path}${describeEndpoint(store.endpoint)}`;
+    }
+    case 'sftp': {
+      const path = store.path.startsWith('/') ? store.path : `/~/${store.path}`;
+      return `sftp://${store.user}@${serverName(store)}${path}`;
+    }
+  }
+}
+
+function describeEndpoint(endpoint: string | undefined): string {
+  return endpoint === undefined ? '' : ` (endpoint ${redactUrl(endpoint)})`;
+}
+
+function serverName({ host, port }: SftpStoreConfig): string {
+  const name = host.includes(':') ? `[${host}]` : host;
+  return port === 22 ? name : `${name}:${port}`;
 }
 
 /** Equal for replicas that would write into one another. */
 function locationKey(store: StoreConfig): string {
-  if (store.type === 'file') return `file ${resolve(store.path)}`;
-  const endpoint = (store.endpoint ?? '').toLowerCase().replace(/\/+$/, '');
-  return `s3 ${endpoint} ${store.bucket} ${store.path}`;
+  switch (store.type) {
+    case 'file':
+      return `file ${resolve(store.path)}`;
+    case 's3':
+    case 'gcs':
+      return `${store.type} ${plainEndpoint(store.endpoint)} ${store.bucket} ${store.path}`;
+    case 'abs': {
+      const server = store.endpoint === undefined ? store.accountName : plainEndpoint(store.endpoint);
+      return `abs ${server} ${store.bucket} ${store.path}`;
+    }
+    case 'sftp': {
+      // A relative path is in the home of the user.
+      const user = store.path.startsWith('/') ? '' : store.user;
+      return `sftp ${store.host.toLowerCase()} ${store.port} ${user} ${store.path}`;
+    }
+  }
+}
+
+function plainEndpoint(endpoint = ''): string {
+  return endpoint.toLowerCase().replace(/\/+$/, '');
 }
 
 export interface Problem {

@@ -76,8 +76,8 @@ const SECRET_KEY =
   /(?:^|[\s{,])["']?[\w-]*(?:key|secret|passw|passphrase|token|identit|credential)[\w-]*["']?\s*:/i;
 /** Everything up to and with the first key of a line. */
 const LINE_KEY = /^\s*(?:- +)*[{\s]*["']?[^\s"':#{}[\],]+["']?\s*:(?:\s|$)/;
-/** Key path is the name of a file, the only key of that kind whose value is no secret. */
-const HARMLESS_KEY = /["']?key-path["']?\s*:/g;
+/** The keys that sound secret and are not: the name of a file, and a public key. */
+const HARMLESS_KEY = /["']?(?:key-path|host-key)["']?\s*:/g;
 const MASK = '***';
 
 /**

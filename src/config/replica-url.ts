@@ -1,51 +1,28 @@
 /**
- * Replica URLs (`s3://bucket/path`, `file:///path`) as v0.3.13 reads them, with the hosts of the providers that it knows.
- * Parsed by Go's rules rather than the web's: what may stand in a host or a path decides where old backups are.
+ * Replica URLs (`s3://bucket/path`, `file:///path`) as v0.3.13 reads them: by Go's rules rather than the web's, since
+ * what may stand in a host or a path decides where old backups are.
  */
 
 import { posix } from 'node:path';
 import { LitestreamError } from '../base/errors.ts';
 import { quoteGo } from '../base/logger.ts';
 import { redactUrl } from '../base/redact-url.ts';
-import type { S3StoreConfig, StoreConfig } from '../storage/store-config.ts';
-import { REPLICA_TYPES } from './schema.ts';
 
 /** Whether an argument or value is meant as a URL: it starts with a scheme and `://`. */
 export function isUrl(text: string): boolean {
   return /^\w+:\/\//.test(text);
 }
 
-/**
- * The store that a replica URL names, without credentials. Throws 'config' for what is no URL, has an unknown scheme
- * or lacks a part that its scheme needs, 'unsupported' for a scheme that v0.3.13 has and we do not.
- */
-export function parseReplicaUrl(text: string): StoreConfig {
-  const url = splitReplicaUrl(text);
-  checkReplicaType(url.scheme);
-  if (url.scheme === 'file') {
-    if (url.path === '') throw new LitestreamError('config', 'file replica path required');
-    return { type: 'file', path: url.path };
-  }
-  const { bucket, ...rest } = parseS3Host(url.host);
-  if (bucket === '') throw new LitestreamError('config', 'bucket required for s3 replica');
-  return { type: 's3', bucket, path: url.path, skipVerify: false, ...rest };
-}
-
-/** Throws unless replicas of this type can be used. */
-export function checkReplicaType(type: string): void {
-  const known = REPLICA_TYPES.find(({ name }) => name === type);
-  if (known === undefined) {
-    throw new LitestreamError('config', `unknown replica type in config: ${quoteGo(type)}`);
-  }
-  if (!known.supported)
-    throw new LitestreamError('unsupported', `replica type "${type}" is not supported yet`);
-}
-
 export interface ReplicaUrl {
+  /** In lower case; `gs` as `gcs`. */
   readonly scheme: string;
+  /** With the port, if any. */
   readonly host: string;
   /** For `file` an absolute path in which %-escapes stay; else decoded, without a leading slash; empty: none. */
   readonly path: string;
+  /** Decoded; undefined: none. */
+  readonly user?: string | undefined;
+  readonly password?: string | undefined;
 }
 
 /** The parts of a replica URL of any scheme. Throws 'config' in Go's words. */
@@ -62,13 +39,12 @@ export function splitReplicaUrl(text: string): ReplicaUrl {
   const rest = /^(?:\/\/([^/?#]*))?([^?#]*)(.*)$/s.exec(text.slice(scheme.length + 1));
   const [authority = '', rawPath = '', suffix = ''] = [rest?.[1], rest?.[2], rest?.[3]];
   const at = authority.lastIndexOf('@');
-  if (at !== -1 && /[^A-Za-z0-9\-._:~!$&'()*+,;=%@]/.test(authority.slice(0, at))) {
-    throw fail('net/url: invalid userinfo');
-  }
+  const userinfo = at === -1 ? '' : authority.slice(0, at);
+  if (/[^A-Za-z0-9\-._:~!$&'()*+,;=%@]/.test(userinfo)) throw fail('net/url: invalid userinfo');
+  checkEscapes(userinfo, fail);
   const host = authority.slice(at + 1);
   checkHost(host, fail);
-  const badEscape = /%(?![0-9A-Fa-f]{2}).{0,2}/s.exec(rawPath)?.[0];
-  if (badEscape !== undefined) throw fail(`invalid URL escape "${badEscape}"`);
+  checkEscapes(rawPath, fail);
 
   const lowered = scheme.toLowerCase();
   if (lowered === 'file') {
@@ -76,7 +52,24 @@ export function splitReplicaUrl(text: string): ReplicaUrl {
     const whole = `${prefix}${escapePath(rawPath)}${suffix}`;
     return { scheme: lowered, host: '', path: whole === '' ? '' : cleanPath(whole) };
   }
-  return { scheme: lowered, host, path: cleanKeyPrefix(decodePath(rawPath)) };
+  return {
+    scheme: lowered === 'gs' ? 'gcs' : lowered,
+    host,
+    path: cleanKeyPrefix(decodeText(rawPath)),
+    ...decodeUserinfo(userinfo),
+  };
+}
+
+function decodeUserinfo(userinfo: string): Pick<ReplicaUrl, 'user' | 'password'> {
+  if (userinfo === '') return {};
+  const colon = userinfo.indexOf(':');
+  if (colon === -1) return { user: decodeText(userinfo) };
+  return { user: decodeText(userinfo.slice(0, colon)), password: decodeText(userinfo.slice(colon + 1)) };
+}
+
+function checkEscapes(text: string, fail: (message: string) => LitestreamError): void {
+  const bad = /%(?![0-9A-Fa-f]{2}).{0,2}/s.exec(text)?.[0];
+  if (bad !== undefined) throw fail(`invalid URL escape "${bad}"`);
 }
 
 /** Go's characters of a host; `%` only as the escape of bytes beyond ASCII, which no bucket has. */
@@ -108,7 +101,7 @@ function escapePath(raw: string): string {
   }).join('');
 }
 
-function decodePath(raw: string): string {
+function decodeText(raw: string): string {
   return Buffer.from(decodeBytes(raw)).toString('utf8');
 }
 
@@ -135,36 +128,11 @@ export function cleanKeyPrefix(path: string): string {
   return cleanPath(path).slice(1);
 }
 
-type S3Host = Pick<S3StoreConfig, 'bucket' | 'region' | 'endpoint' | 'forcePathStyle'>;
-
-/** Providers by the end of the host name: what stands before it is the bucket, `region` the part captured. */
-const PROVIDERS: readonly { host: RegExp; endpoint: (region: string) => string; region?: string }[] = [
-  { host: /^(?:(.+)\.)?localhost$/, endpoint: () => 'http://localhost', region: 'us-east-1' },
-  { host: /^(?:(.+)\.)?s3\.([^.]+)\.backblazeb2\.com$/, endpoint: (r) => `https://s3.${r}.backblazeb2.com` },
-  { host: /^(?:(.+)\.)?s3\.filebase\.com$/, endpoint: () => 'https://s3.filebase.com' },
-  {
-    host: /^(?:(.+)\.)?([^.]+)\.digitaloceanspaces\.com$/,
-    endpoint: (r) => `https://${r}.digitaloceanspaces.com`,
-  },
-  { host: /^(?:(.+)\.)?s3\.([^.]+)\.scw\.cloud$/, endpoint: (r) => `https://s3.${r}.scw.cloud` },
-  { host: /^(?:(.+)\.)?([^.]+)\.linodeobjects\.com$/, endpoint: (r) => `https://${r}.linodeobjects.com` },
-];
-
-/** The bucket and, for a provider's host, its endpoint and region. A port goes to the endpoint. */
-function parseS3Host(hostAndPort: string): S3Host {
-  const split = /^(.*?)(?::([0-9]*))?$/s.exec(hostAndPort);
-  const [host = '', port = ''] = [split?.[1], split?.[2]];
-  for (const provider of PROVIDERS) {
-    const match = provider.host.exec(host);
-    if (match === null) continue;
-    const region = provider.region ?? match[2];
-    const endpoint = provider.endpoint(match[2] ?? '') + (port === '' ? '' : `:${port}`);
-    return {
-      bucket: match[1] ?? '',
-      endpoint,
-      forcePathStyle: true,
-      ...(region === undefined ? {} : { region }),
-    };
-  }
-  return { bucket: host, forcePathStyle: false };
+/**
+ * A key prefix without needless parts and without a slash at its end, as v0.3.13 joins it before keys of Azure and
+ * Google, where a slash at the start is a part of the name.
+ */
+export function joinKeyPrefix(path: string): string {
+  const clean = posix.normalize(path).replace(/\/$/, '');
+  return path === '' || clean === '.' ? '' : clean;
 }

@@ -1,23 +1,18 @@
 /** One `replicas` item of the file to what the engine needs, by v0.3.13's rules and with its messages. */
 
-import { messageOf } from '../base/errors.ts';
 import { redactUrl } from '../base/redact-url.ts';
 import type { ReplicaOptions } from '../engine/options.ts';
-import type { FileStoreConfig, S3StoreConfig } from '../storage/store-config.ts';
+import type { StoreConfig } from '../storage/store-config.ts';
 import type { Section } from './decode.ts';
-import { expandPath, type Surroundings } from './paths.ts';
-import { checkReplicaType, cleanKeyPrefix, isUrl, parseReplicaUrl, splitReplicaUrl } from './replica-url.ts';
+import { located, type ReplicaContext } from './replica-context.ts';
+import { checkReplicaType } from './replica-type.ts';
+import { isUrl, splitReplicaUrl } from './replica-url.ts';
 import { REPLICA } from './schema.ts';
-
-export interface ReplicaContext extends Surroundings {
-  /** Absolute path of the replica's database. */
-  readonly databasePath: string;
-  /** The file's global keys, for replicas that have none of their own. */
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  readonly fail: (message: string, offset: number) => Error;
-  readonly warn: (message: string, offset: number) => void;
-}
+import { absFromSection } from './stores/abs.ts';
+import { fileFromSection } from './stores/file.ts';
+import { gcsFromSection } from './stores/gcs.ts';
+import { s3FromSection } from './stores/s3.ts';
+import { sftpFromSection } from './stores/sftp.ts';
 
 /** Throws what `context.fail` makes of the first problem. */
 export function resolveReplica(section: Section, context: ReplicaContext): ReplicaOptions {
@@ -39,7 +34,7 @@ export function resolveReplica(section: Section, context: ReplicaContext): Repli
   const checkMs = section.durationMs('retention-check-interval');
   return {
     name: section.string('name') === '' ? type : section.string('name'),
-    store: type === 's3' ? s3Store(section, context) : fileStore(section, context),
+    store: resolveStore(type, section, context),
     syncIntervalMs: section.durationMs('sync-interval'),
     snapshotIntervalMs: section.durationMs('snapshot-interval'),
     retentionMs,
@@ -49,24 +44,13 @@ export function resolveReplica(section: Section, context: ReplicaContext): Repli
 }
 
 /** The url's scheme wins over `type`. */
-function replicaType(section: Section, context: ReplicaContext): string {
+function replicaType(section: Section, context: ReplicaContext): StoreConfig['type'] {
   const url = section.string('url');
   const key = url === '' ? 'type' : 'url';
   return located(context, section.startOf(key), () => {
     const written = section.string('type') === '' ? 'file' : section.string('type');
-    const type = url === '' ? written : splitReplicaUrl(url).scheme;
-    checkReplicaType(type);
-    return type;
+    return checkReplicaType(url === '' ? written : splitReplicaUrl(url).scheme);
   });
-}
-
-/** Runs `work`; what it throws gets the place. */
-function located<T>(context: ReplicaContext, offset: number, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    throw context.fail(messageOf(error), offset);
-  }
 }
 
 function usesAge(section: Section): boolean {
@@ -83,75 +67,17 @@ function warnOfKeysWithoutEffect(section: Section, type: string, context: Replic
   }
 }
 
-function fileStore(section: Section, context: ReplicaContext): FileStoreConfig {
-  const [path, url] = [section.string('path'), section.string('url')];
-  if (path !== '' && url !== '') {
-    throw context.fail('cannot specify url & path for file replica', section.startOf('path'));
+function resolveStore(type: StoreConfig['type'], section: Section, context: ReplicaContext): StoreConfig {
+  switch (type) {
+    case 'file':
+      return fileFromSection(section, context);
+    case 's3':
+      return s3FromSection(section, context);
+    case 'abs':
+      return absFromSection(section, context);
+    case 'gcs':
+      return gcsFromSection(section, context);
+    case 'sftp':
+      return sftpFromSection(section, context);
   }
-  const parsed =
-    url === '' ? path : located(context, section.startOf('url'), () => splitReplicaUrl(url).path);
-  if (parsed === '')
-    throw context.fail('file replica path required', section.startOf(url === '' ? 'path' : 'url'));
-  return { type: 'file', path: expandPath(parsed, context), ownerLike: context.databasePath };
-}
-
-function s3Store(section: Section, context: ReplicaContext): S3StoreConfig {
-  const { fail } = context;
-  const location = s3Location(section, context);
-  const endpoint = s3Endpoint(section, context) ?? location.endpoint;
-  const region = section.string('region') === '' ? location.region : section.string('region');
-  const own = section.string('access-key-id');
-  const ownSecret = section.string('secret-access-key');
-  const accessKeyId = own === '' ? context.accessKeyId : own;
-  const secretAccessKey = ownSecret === '' ? context.secretAccessKey : ownSecret;
-  if ((accessKeyId === '') !== (secretAccessKey === '')) {
-    const [missing, there] =
-      accessKeyId === '' ? ['access-key-id', 'secret-access-key'] : ['secret-access-key', 'access-key-id'];
-    throw fail(`${missing} required for s3 replica that has ${there}`, section.startOf(there));
-  }
-  return {
-    type: 's3',
-    bucket: location.bucket,
-    path: location.path,
-    forcePathStyle: section.bool('force-path-style') ?? (location.forcePathStyle || endpoint !== undefined),
-    skipVerify: section.bool('skip-verify') ?? false,
-    ...(region === undefined ? {} : { region }),
-    ...(endpoint === undefined ? {} : { endpoint }),
-    ...(accessKeyId === '' ? {} : { accessKeyId, secretAccessKey }),
-  };
-}
-
-type S3Location = Pick<S3StoreConfig, 'bucket' | 'path' | 'region' | 'endpoint' | 'forcePathStyle'>;
-
-function s3Location(section: Section, context: ReplicaContext): S3Location {
-  const { fail } = context;
-  const [path, url, bucket] = [section.string('path'), section.string('url'), section.string('bucket')];
-  if (url !== '') {
-    if (path !== '') throw fail('cannot specify url & path for s3 replica', section.startOf('path'));
-    if (bucket !== '') throw fail('cannot specify url & bucket for s3 replica', section.startOf('bucket'));
-    return s3Url(section, 'url', url, context);
-  }
-  if (isUrl(bucket)) {
-    const parsed = s3Url(section, 'bucket', bucket, context);
-    return { ...parsed, path: cleanKeyPrefix(`${parsed.path}/${path}`) };
-  }
-  if (bucket === '') throw fail('bucket required for s3 replica', section.startOf('bucket'));
-  return { bucket, path: cleanKeyPrefix(path), forcePathStyle: false };
-}
-
-function s3Url(section: Section, key: 'url' | 'bucket', url: string, context: ReplicaContext): S3Location {
-  const store = located(context, section.startOf(key), () => parseReplicaUrl(url));
-  if (store.type === 's3') return store;
-  throw context.fail(`bucket must be a name or an s3:// url: ${redactUrl(url)}`, section.startOf(key));
-}
-
-function s3Endpoint(section: Section, context: ReplicaContext): string | undefined {
-  const text = section.string('endpoint');
-  if (text === '') return undefined;
-  const endpoint = text.includes('://') ? text : `https://${text}`;
-  if (URL.canParse(endpoint) && /^https?:/i.test(endpoint)) return endpoint;
-  throw context.fail(
-    `endpoint is not a url of http or https: ${redactUrl(text)}`,
-    section.startOf('endpoint'),
-  );
 }

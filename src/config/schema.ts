@@ -25,15 +25,6 @@ export interface SectionSpec {
   readonly keys: readonly KeySpec[];
 }
 
-/** Replica types that v0.3.13 knows. */
-export const REPLICA_TYPES: readonly { readonly name: string; readonly supported: boolean }[] = [
-  { name: 'file', supported: true },
-  { name: 's3', supported: true },
-  { name: 'abs', supported: false },
-  { name: 'gcs', supported: false },
-  { name: 'sftp', supported: false },
-];
-
 const AGE: SectionSpec = {
   goType: 'age settings',
   keys: [
@@ -72,7 +63,7 @@ export const REPLICA: SectionSpec = {
       name: 'path',
       kind: 'string',
       defaultText: '',
-      doc: 'Folder (file), or key prefix in the bucket (s3).',
+      doc: 'Folder (file, sftp), or key prefix in the bucket or container.',
     },
     {
       name: 'url',
@@ -131,14 +122,14 @@ export const REPLICA: SectionSpec = {
       kind: 'string',
       defaultText: '',
       types: ['s3', 'abs', 'gcs'],
-      doc: 'Name of the bucket, or a whole s3:// URL whose path stands before `path`.',
+      doc: 'Name of the bucket or container; for s3 also an s3:// URL, whose path stands before `path`.',
     },
     {
       name: 'endpoint',
       kind: 'string',
       defaultText: '',
-      types: ['s3', 'abs'],
-      doc: 'URL of a server other than Amazon; https:// when it names no scheme.',
+      types: ['s3', 'abs', 'gcs'],
+      doc: "URL of a server other than the provider's own; https:// when it names no scheme. With abs, the account in its path if the server wants it there.",
     },
     {
       name: 'force-path-style',
@@ -154,18 +145,57 @@ export const REPLICA: SectionSpec = {
       types: ['s3'],
       doc: "Do not verify the server's certificate.",
     },
-    { name: 'account-name', kind: 'string', defaultText: '', types: ['abs'], doc: 'Storage account.' },
+    {
+      name: 'account-name',
+      kind: 'string',
+      defaultText: '',
+      types: ['abs'],
+      doc: 'Storage account; else the user of the url.',
+    },
     {
       name: 'account-key',
       kind: 'string',
       defaultText: '',
       types: ['abs'],
-      doc: 'Secret of the storage account.',
+      doc: 'Key of the storage account, base64; else `LITESTREAM_AZURE_ACCOUNT_KEY`, else the default credential of Azure.',
     },
-    { name: 'host', kind: 'string', defaultText: '', types: ['sftp'], doc: 'Host and port of the server.' },
+    {
+      name: 'sas-token',
+      kind: 'string',
+      defaultText: '',
+      types: ['abs'],
+      doc: 'Shared access signature in place of the key, with read, write, list and delete permission.',
+    },
+    {
+      name: 'host',
+      kind: 'string',
+      defaultText: '',
+      types: ['sftp'],
+      doc: 'Host, and port unless it is 22.',
+    },
     { name: 'user', kind: 'string', defaultText: '', types: ['sftp'], doc: 'User on the server.' },
-    { name: 'password', kind: 'string', defaultText: '', types: ['sftp'], doc: "The user's password." },
+    {
+      name: 'password',
+      kind: 'string',
+      defaultText: '',
+      types: ['sftp'],
+      doc: "The user's password. With neither a password nor a key, the agent at SSH_AUTH_SOCK is asked.",
+    },
     { name: 'key-path', kind: 'string', defaultText: '', types: ['sftp'], doc: 'File with the private key.' },
+    {
+      name: 'key-passphrase',
+      kind: 'string',
+      defaultText: '',
+      types: ['sftp'],
+      doc: 'Opens the private key.',
+    },
+    {
+      name: 'host-key',
+      kind: 'string',
+      defaultText: '',
+      types: ['sftp'],
+      doc: "The server's public key (`ssh-ed25519 AAAA…`) or its fingerprint (`SHA256:…`); another one is refused. Without it any is accepted, with a warning.",
+    },
     {
       name: 'age',
       kind: 'section',

@@ -28,8 +28,9 @@ export interface AbsStoreConfig {
   readonly type: 'abs';
   /** The container. */
   readonly bucket: string;
-  /** Key prefix without leading or trailing slash; empty for the container's root. */
+  /** Key prefix without trailing slash; one at the start is a part of the name. Empty for the container's root. */
   readonly path: string;
+  /** Can be empty when there is an endpoint and no key. */
   readonly accountName: string;
   /** Base64, as Azure shows it. Neither it nor a SAS token: Azure's default credential (variables, workload, machine). */
   readonly accountKey?: string | undefined;
@@ -42,7 +43,7 @@ export interface AbsStoreConfig {
 export interface GcsStoreConfig {
   readonly type: 'gcs';
   readonly bucket: string;
-  /** Key prefix without leading or trailing slash; empty for the bucket's root. */
+  /** Key prefix without trailing slash; one at the start is a part of the name. Empty for the bucket's root. */
   readonly path: string;
   /** URL with scheme, used without credentials; undefined: STORAGE_EMULATOR_HOST if set, else Google's. */
   readonly endpoint?: string | undefined;

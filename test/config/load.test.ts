@@ -234,10 +234,7 @@ describe('errors', () => {
     ],
     ['path: ""', 'file replica path required\nDIR/c.yml:4:15\n        - path: ""\n                ^'],
     ['type: s3', 'bucket required for s3 replica\nDIR/c.yml:4:9\n        - type: s3\n          ^'],
-    [
-      'type: gcs',
-      'replica type "gcs" is not supported yet\nDIR/c.yml:4:15\n        - type: gcs\n                ^',
-    ],
+    ['type: gcs', 'bucket required for gcs replica\nDIR/c.yml:4:9\n        - type: gcs\n          ^'],
     [
       '{path: x, age: {recipients: [a]}}',
       'age encryption is not supported yet\nDIR/c.yml:4:24\n        - {path: x, age: {recipients: [a]}}\n                         ^',

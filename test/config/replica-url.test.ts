@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { isUrl, parseReplicaUrl } from '../../src/config/replica-url.ts';
+import { parseReplicaUrl as parse } from '../../src/config/parse-replica-url.ts';
+import { isUrl } from '../../src/config/replica-url.ts';
+import type { StoreConfig } from '../../src/storage/store-config.ts';
 import { runLitestream } from '../support/process.ts';
+
+const parseReplicaUrl = (url: string, env: Record<string, string> = {}): StoreConfig => parse(url, env);
 
 const plain = { type: 's3', forcePathStyle: false, skipVerify: false };
 const provider = { type: 's3', forcePathStyle: true, skipVerify: false };
@@ -80,10 +84,45 @@ describe('parseReplicaUrl', () => {
     ['s3:///x', 'bucket required for s3 replica'],
     ['s3://localhost:9000/x', 'bucket required for s3 replica'],
     ['file://', 'file replica path required'],
-    ['abs://account/x', 'replica type "abs" is not supported yet'],
-    ['sftp://u:secret@h/x', 'replica type "sftp" is not supported yet'],
+    ['abs:///x', 'bucket required for abs replica'],
+    [
+      'abs://container/x',
+      'account-name required for abs replica: set it, or write the url as abs://ACCOUNT@CONTAINER/PATH',
+    ],
+    ['gcs:///x', 'bucket required for gcs replica'],
+    ['sftp:///x', 'host required for sftp replica'],
+    ['sftp://h/x', 'user required for sftp replica'],
+    ['sftp://u:secret@h:70000/x', 'port of host must be 1 to 65535: h:70000'],
   ])('refuses %s', (url, message) => {
     expect(() => parseReplicaUrl(url)).toThrow(expect.objectContaining({ message }) as Error);
+  });
+
+  it.each([
+    [
+      'abs://acc@cont/x/../y/',
+      { type: 'abs', bucket: 'cont', path: 'y', accountName: 'acc', accountKey: 'eHh4' },
+    ],
+    ['gcs://b/x//z/', { type: 'gcs', bucket: 'b', path: 'x/z' }],
+    ['gs://b', { type: 'gcs', bucket: 'b', path: '' }],
+    [
+      'sftp://u:p%20w@h:2/x//y%20/',
+      { type: 'sftp', host: 'h', port: 2, user: 'u', password: 'p w', path: '/x/y ' },
+    ],
+    ['sftp://u@[::1]/x', { type: 'sftp', host: '::1', port: 22, user: 'u', path: '/x' }],
+    ['sftp://u:@h', { type: 'sftp', host: 'h', port: 22, user: 'u', path: '' }],
+  ])('reads %s', (url, store) => {
+    expect(parseReplicaUrl(url, { LITESTREAM_AZURE_ACCOUNT_KEY: 'eHh4' })).toEqual(store);
+  });
+
+  it('takes what has no key to be meant for the default credential', () => {
+    expect(parseReplicaUrl('abs://a@c')).not.toHaveProperty('accountKey');
+  });
+
+  it('refuses an account key that is none without showing it', () => {
+    const env = { LITESTREAM_AZURE_ACCOUNT_KEY: 'hunter2!' };
+    expect(() => parseReplicaUrl('abs://a@c', env)).toThrow(
+      /^LITESTREAM_AZURE_ACCOUNT_KEY is not base64: copy the account's key as Azure shows it$/,
+    );
   });
 
   it('does not show a password', () => {
@@ -104,6 +143,10 @@ describe('parseReplicaUrl', () => {
     's3://a^b/',
     's3://a\\b/',
     's3://u^@h/x',
+    'sftp://u%zz@h/x',
+    'sftp://h/x',
+    'gcs:///x',
+    'abs:///x',
     '1a://x',
     's3://a\u0001/x',
   ])('refuses %j in the words of v0.3.13', async (url) => {
