@@ -1,6 +1,7 @@
 /** Helpers for the bodies that drivers take and give: streams of bytes that can be aborted. */
 
 import { abortedError, allowManyListeners, throwIfAborted } from '../base/concurrency.ts';
+import { LitestreamError } from '../base/errors.ts';
 
 /**
  * The chunks of `source`, ending with an 'aborted' error as soon as the signal fires, even while the source makes us
@@ -52,6 +53,41 @@ async function nextOrAborted(
       .then(resolve, reject)
       .finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+/** What a driver knows of a body that it hands out. */
+export interface ExpectedBody {
+  readonly sizeBytes: number;
+  /** The operation and its object, for messages. */
+  readonly what: string;
+  readonly signal: AbortSignal | undefined;
+  /** The driver's error for what the connection threw. */
+  readonly toError: (error: unknown, what: string) => LitestreamError;
+}
+
+/** The chunks of a body that comes over a network: one cut short rejects with 'unavailable', naming the byte. */
+export async function* complete(
+  stream: AsyncIterable<Uint8Array>,
+  { sizeBytes, what, signal, toError }: ExpectedBody,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let received = 0;
+  try {
+    for await (const chunk of abortable(stream, signal)) {
+      received += chunk.length;
+      yield chunk;
+    }
+  } catch (error) {
+    throw toError(error, `${what} (at byte ${received} of ${sizeBytes})`);
+  }
+  if (received !== sizeBytes) {
+    throw new LitestreamError('unavailable', `${what}: cut short at byte ${received} of ${sizeBytes}`);
+  }
+}
+
+/** No chunks. */
+// eslint-disable-next-line @typescript-eslint/require-await -- an AsyncIterable is what bodies are
+export async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* [];
 }
 
 /** One chunk as a stream. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import fc from 'fast-check';
-import { MAX_PARTS, MIN_PART_SIZE, basePartSize, partSize, partsOf } from '../../src/storage/s3/parts.ts';
+import { MAX_PARTS, MIN_PART_SIZE, basePartSize, partSize, partsOf } from '../../src/storage/parts.ts';
 import { chunked, readAll } from './contract.ts';
 
 const TIB = 1024 ** 4;

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { GetBucketLocationCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { withoutCredentials } from '../http-failure.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { regionInError } from './errors.ts';
 import type { S3Target } from './errors.ts';
@@ -30,10 +31,6 @@ export function targetOf(config: S3StoreConfig): S3Target {
     endpoint: config.endpoint === undefined ? 'Amazon S3' : withoutCredentials(config.endpoint),
     secrets: [config.secretAccessKey ?? ''],
   };
-}
-
-function withoutCredentials(endpoint: string): string {
-  return endpoint.replace(/^(\w+:\/\/)[^/@]*@/, '$1');
 }
 
 /** A client for the bucket of `config`. It connects at the first request, and looks its region up then if it must. */

@@ -6,6 +6,7 @@
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
 import type { ErrorCode } from '../../base/errors.ts';
+import { connectionFault, firstCause, property, readRetryAfterMs, redacted } from '../http-failure.ts';
 
 /** What messages say of a store. */
 export interface S3Target {
@@ -48,10 +49,6 @@ const PASSING = new Set([
   'TimeoutError',
   'ThrottlingException',
 ]);
-/** Node's codes of a connection that failed or broke; certificate and protocol faults are told apart below. */
-const NETWORK = /^(E(CONN|HOST|NET|PIPE|TIMEDOUT|AI_|ADDR)|ENOTFOUND|ERR_STREAM_PREMATURE_CLOSE|ERR_SOCKET)/;
-const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_TLS/;
-const NOT_HTTP = /^(HPE_|EPROTO|ERR_SSL)/;
 
 /**
  * @param what - the operation and its object, for example `put generations/…`.
@@ -71,7 +68,7 @@ export function s3Error(
   cause.name = failure.code;
   const message = `${what}: ${advice}`;
   if (code !== 'unavailable') return new LitestreamError(code, message, { cause });
-  const retryAfterMs = readRetryAfter(failure.headers['retry-after']);
+  const retryAfterMs = readRetryAfterMs(failure.headers['retry-after']);
   return new LitestreamError(code, message, retryAfterMs === undefined ? { cause } : { cause, retryAfterMs });
 }
 
@@ -140,19 +137,20 @@ function explainStatus(failure: Failure, status: number, bucket: string): Explan
 
 function explainConnection(failure: Failure, target: S3Target, bucket: string): Explanation {
   const detail = describe(failure);
-  if (NOT_HTTP.test(failure.code)) {
+  const fault = connectionFault(failure.code);
+  if (fault === 'protocol') {
     return {
       code: 'config',
       advice: `${bucket} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
     };
   }
-  if (CERTIFICATE.test(failure.code)) {
+  if (fault === 'certificate') {
     return {
       code: 'config',
       advice: `the certificate of ${target.endpoint} for bucket "${target.bucket}" is not trusted: check endpoint, or set skip-verify (${detail})`,
     };
   }
-  if (NETWORK.test(failure.code)) {
+  if (fault === 'network') {
     return {
       code: 'unavailable',
       advice: `cannot reach ${bucket}: check endpoint, region and the network (${detail})`,
@@ -166,11 +164,6 @@ function describe({ status, code, text }: Failure): string {
   return parts.filter((part) => part !== undefined && part !== '').join(' ');
 }
 
-/** Reads an unknown value's property without trusting its shape. */
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
-}
-
 function readFailure(error: unknown, target: S3Target): Failure {
   const response = property(error, '$response');
   const headers = readHeaders(property(response, 'headers'));
@@ -181,15 +174,14 @@ function readFailure(error: unknown, target: S3Target): Failure {
     code: typeof name === 'string' ? name : 'Error',
     status: typeof status === 'number' && status > 0 ? status : undefined,
     headers,
-    text: redact(messageOf(firstCause(error)), target),
+    text: redacted(textOf(error), target.secrets),
     region: typeof region === 'string' ? region : undefined,
   };
 }
 
-/** A connection that tried several addresses fails with an AggregateError: its first error tells more. */
-function firstCause(error: unknown): unknown {
-  const errors = property(error, 'errors');
-  return Array.isArray(errors) && errors.length > 0 ? errors[0] : error;
+/** The SDK's advice on debugging is not for users. */
+function textOf(error: unknown): string {
+  return messageOf(firstCause(error)).replace(/Deserialization error: to see .*$/s, '');
 }
 
 function readHeaders(value: unknown): Record<string, string> {
@@ -199,27 +191,6 @@ function readHeaders(value: unknown): Record<string, string> {
     if (typeof text === 'string') headers[name.toLowerCase()] = text;
   }
   return headers;
-}
-
-/** One line, of a bounded length, without anything secret. */
-function redact(text: string, target: S3Target): string {
-  // The SDK's advice on debugging is not for users.
-  let shown = text
-    .replace(/Deserialization error: to see .*$/s, '')
-    .replaceAll(/\s+/g, ' ')
-    .trim();
-  for (const secret of target.secrets) {
-    if (secret !== '') shown = shown.replaceAll(secret, '[redacted]');
-  }
-  return shown.length > 200 ? `${shown.slice(0, 200)}…` : shown;
-}
-
-/** Retry-After as seconds or as a date; undefined when absent or senseless. */
-function readRetryAfter(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  if (/^\d+$/.test(value.trim())) return Number(value) * 1000;
-  const at = Date.parse(value);
-  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
 }
 
 /** Whether a failed request names the region that the bucket is in. */

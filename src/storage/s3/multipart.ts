@@ -7,15 +7,12 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import type { CompletedPart } from '@aws-sdk/client-s3';
-import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../../base/errors.ts';
+import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
+import type { Part } from '../parts.ts';
 import { retrying } from '../retry.ts';
-import { MAX_PARTS } from './parts.ts';
-import type { Part } from './parts.ts';
 import type { S3Session } from './session.ts';
 
-/** Attempts for a part, or for the end of the upload: the body cannot be had again, so it is worth some patience. */
-export const BODY_ATTEMPTS = 5;
 /** An upload that fails must not hold up a shutdown for long. */
 const ABORT_TIMEOUT_MS = 3_000;
 
@@ -70,56 +67,18 @@ class Upload {
     return { ...this.#session.object(this.#key), UploadId: this.#uploadId };
   }
 
-  /** Sends all parts. When one fails, the others are cut off and nothing more is read. Nothing is under way when it ends. */
   async send(
     parts: AsyncIterable<Part>,
     concurrency: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const stop = new AbortController();
-    const onAbort = (): void => stop.abort(signal?.reason);
-    if (signal?.aborted === true) onAbort();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    const sending = new Set<Promise<void>>();
-    let failure: { error: unknown } | undefined;
-    const fail = (error: unknown): void => {
-      failure ??= { error };
-      stop.abort(error);
+    const what = `put ${this.#key}`;
+    const sendPart = async ({ number, data }: Part, stop: AbortSignal): Promise<void> => {
+      const part = { ...this.#target, PartNumber: number, Body: data, ContentLength: data.length };
+      const sent = await this.#session.send(new UploadPartCommand(part), `${what} (part ${number})`, stop);
+      this.#parts[number - 1] = { PartNumber: number, ETag: sent.output.ETag };
     };
-    try {
-      for await (const part of parts) {
-        // Reading on only when a part has left bounds what is held in memory.
-        while (sending.size >= concurrency) await Promise.race(sending);
-        throwIfAborted(stop.signal);
-        const sent = this.#sendPart(part, stop.signal)
-          .catch(fail)
-          .finally(() => sending.delete(sent));
-        sending.add(sent);
-      }
-    } catch (error) {
-      fail(error);
-    } finally {
-      await Promise.all(sending);
-      signal?.removeEventListener('abort', onAbort);
-    }
-    throwIfAborted(signal);
-    if (failure !== undefined) throw failure.error;
-  }
-
-  async #sendPart({ number, data }: Part, signal: AbortSignal): Promise<void> {
-    if (number > MAX_PARTS) {
-      throw new LitestreamError(
-        'unsupported',
-        `put ${this.#key}: larger than the ${MAX_PARTS} parts of S3's limit`,
-      );
-    }
-    const command = { ...this.#target, PartNumber: number, Body: data, ContentLength: data.length };
-    const sent = await retrying(
-      () => this.#session.send(new UploadPartCommand(command), `put ${this.#key} (part ${number})`, signal),
-      { attempts: BODY_ATTEMPTS, signal },
-    );
-    this.#parts[number - 1] = { PartNumber: number, ETag: sent.output.ETag };
-    this.sizeBytes += data.length;
+    this.sizeBytes = await sendParts(parts, sendPart, { what, concurrency, signal });
   }
 
   /** Publishes the object. Asked again after an answer was lost, the store may no longer know the upload: it is done then. */

@@ -9,7 +9,7 @@ import {
 import type { GetObjectCommandOutput, ListObjectsV2CommandOutput, _Error } from '@aws-sdk/client-s3';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, assert } from '../../base/errors.ts';
-import { abortable } from '../body.ts';
+import { abortable, complete, nothing } from '../body.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
@@ -20,14 +20,14 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { BODY_ATTEMPTS } from '../part-sender.ts';
+import { basePartSize, partsOf, preceded } from '../parts.ts';
 import { retrying } from '../retry.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
 import type { S3Timeouts } from './client.ts';
 import { s3Error } from './errors.ts';
-import { BODY_ATTEMPTS, uploadParts } from './multipart.ts';
-import { basePartSize, partsOf } from './parts.ts';
-import type { Part } from './parts.ts';
+import { uploadParts } from './multipart.ts';
 import { S3Session } from './session.ts';
 
 /** Keys in one batch delete, at most. */
@@ -123,27 +123,9 @@ class S3Store implements ObjectStore {
       stream.destroy();
       throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
     }
-    return { sizeBytes, stream: this.#read(stream, sizeBytes, what, signal) };
-  }
-
-  async *#read(
-    stream: AsyncIterable<Uint8Array>,
-    sizeBytes: number,
-    what: string,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Uint8Array, void, undefined> {
-    let received = 0;
-    try {
-      for await (const chunk of abortable(stream, signal)) {
-        received += chunk.length;
-        yield chunk;
-      }
-    } catch (error) {
-      throw s3Error(error, `${what} (at byte ${received} of ${sizeBytes})`, this.#session.target, signal);
-    }
-    if (received !== sizeBytes) {
-      throw new LitestreamError('unavailable', `${what}: cut short at byte ${received} of ${sizeBytes}`);
-    }
+    const toError = (error: unknown, place: string): LitestreamError =>
+      s3Error(error, place, this.#session.target, signal);
+    return { sizeBytes, stream: complete(stream, { sizeBytes, what, signal, toError }) };
   }
 
   async put(
@@ -234,14 +216,4 @@ function isOutOfRange(error: unknown): boolean {
   return (
     error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === 'InvalidRange'
   );
-}
-
-// eslint-disable-next-line @typescript-eslint/require-await -- an AsyncIterable is what bodies are
-async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* [];
-}
-
-async function* preceded(first: Part, rest: AsyncIterable<Part>): AsyncGenerator<Part, void, undefined> {
-  yield first;
-  yield* rest;
 }

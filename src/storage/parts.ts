@@ -1,4 +1,7 @@
-/** Cuts the body of an upload into parts that S3 takes: none smaller than 5 MiB but the last, at most 10,000. */
+/**
+ * Cuts the body of an upload into parts that S3 takes (none smaller than 5 MiB but the last, at most 10,000), and so do
+ * the other stores.
+ */
 
 export const MIN_PART_SIZE: number = 5 * 1024 * 1024;
 export const MAX_PARTS = 10_000;
@@ -103,4 +106,13 @@ class GrowingBuffer {
   bytes(): Uint8Array {
     return this.#buffer.subarray(0, this.length);
   }
+}
+
+/** `first`, which was taken from `rest` already, and the rest. */
+export async function* preceded(
+  first: Part,
+  rest: AsyncIterable<Part>,
+): AsyncGenerator<Part, void, undefined> {
+  yield first;
+  yield* rest;
 }

@@ -1,0 +1,52 @@
+/**
+ * What the drivers that speak HTTP read out of the errors of their SDKs, without trusting the shape of what was
+ * thrown. Each driver makes its own messages of it.
+ */
+
+/** Node's codes of a connection that failed or broke; certificate and protocol faults are told apart below. */
+const NETWORK = /^(E(CONN|HOST|NET|PIPE|TIMEDOUT|AI_|ADDR)|ENOTFOUND|ERR_STREAM_PREMATURE_CLOSE|ERR_SOCKET)/;
+const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_TLS/;
+const NOT_HTTP = /^(HPE_|EPROTO|ERR_SSL)/;
+
+/** Why there was no answer: the other side speaks another protocol, is not trusted, or cannot be reached. */
+export type ConnectionFault = 'protocol' | 'certificate' | 'network';
+
+/** What a code of Node's says of a connection; undefined when it is about something else. */
+export function connectionFault(code: string): ConnectionFault | undefined {
+  if (NOT_HTTP.test(code)) return 'protocol';
+  if (CERTIFICATE.test(code)) return 'certificate';
+  return NETWORK.test(code) ? 'network' : undefined;
+}
+
+/** Reads an unknown value's property without trusting its shape. */
+export function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}
+
+/** A connection that tried several addresses fails with an AggregateError: its first error tells more. */
+export function firstCause(error: unknown): unknown {
+  const errors = property(error, 'errors');
+  return Array.isArray(errors) && errors.length > 0 ? errors[0] : error;
+}
+
+/** One line, of a bounded length, without any of `secrets`. */
+export function redacted(text: string, secrets: readonly string[]): string {
+  let shown = text.replaceAll(/\s+/g, ' ').trim();
+  for (const secret of secrets) {
+    if (secret !== '') shown = shown.replaceAll(secret, '[redacted]');
+  }
+  return shown.length > 200 ? `${shown.slice(0, 200)}…` : shown;
+}
+
+/** `endpoint` as it may be shown. */
+export function withoutCredentials(endpoint: string): string {
+  return endpoint.replace(/^(\w+:\/\/)[^/@]*@/, '$1');
+}
+
+/** A header's Retry-After, seconds or a date; undefined when absent or senseless. */
+export function readRetryAfterMs(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d+$/.test(value.trim())) return Number(value) * 1000;
+  const at = Date.parse(value);
+  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
+}

@@ -1,0 +1,68 @@
+/** Sends the parts of one body: a few in flight at once, each tried again by itself, in bounded memory. */
+
+import { throwIfAborted } from '../base/concurrency.ts';
+import { LitestreamError } from '../base/errors.ts';
+import { MAX_PARTS } from './parts.ts';
+import type { Part } from './parts.ts';
+import { retrying } from './retry.ts';
+
+/** Attempts for a part, or for the end of an upload: the body cannot be had again, so it is worth some patience. */
+export const BODY_ATTEMPTS = 5;
+
+export interface SendOptions {
+  /** The operation and its object, for messages. */
+  readonly what: string;
+  /** Parts in flight at once; one more is held in memory while they are. */
+  readonly concurrency: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Sends all parts with `sendPart`, which is called again after a passing failure. When one fails for good, the others
+ * are cut off by the signal that they were given and nothing more is read. Nothing is under way when it ends.
+ * @returns the bytes sent.
+ */
+export async function sendParts(
+  parts: AsyncIterable<Part>,
+  sendPart: (part: Part, signal: AbortSignal) => Promise<void>,
+  options: SendOptions,
+): Promise<number> {
+  const { what, concurrency, signal } = options;
+  const stop = new AbortController();
+  const onAbort = (): void => stop.abort(signal?.reason);
+  if (signal?.aborted === true) onAbort();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  const sending = new Set<Promise<void>>();
+  let sizeBytes = 0;
+  let failure: { error: unknown } | undefined;
+  const fail = (error: unknown): void => {
+    failure ??= { error };
+    stop.abort(error);
+  };
+  const send = async (part: Part): Promise<void> => {
+    if (part.number > MAX_PARTS) {
+      throw new LitestreamError('unsupported', `${what}: larger than the limit of ${MAX_PARTS} parts`);
+    }
+    await retrying(() => sendPart(part, stop.signal), { attempts: BODY_ATTEMPTS, signal: stop.signal });
+    sizeBytes += part.data.length;
+  };
+  try {
+    for await (const part of parts) {
+      // Reading on only when a part has left bounds what is held in memory.
+      while (sending.size >= concurrency) await Promise.race(sending);
+      throwIfAborted(stop.signal);
+      const sent = send(part)
+        .catch(fail)
+        .finally(() => sending.delete(sent));
+      sending.add(sent);
+    }
+  } catch (error) {
+    fail(error);
+  } finally {
+    await Promise.all(sending);
+    signal?.removeEventListener('abort', onAbort);
+  }
+  throwIfAborted(signal);
+  if (failure !== undefined) throw failure.error;
+  return sizeBytes;
+}
