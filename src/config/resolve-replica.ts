@@ -7,7 +7,7 @@ import type { Section } from './decode.ts';
 import { located, type ReplicaContext } from './replica-context.ts';
 import { checkReplicaType } from './replica-type.ts';
 import { isUrl, splitReplicaUrl } from './replica-url.ts';
-import { REPLICA } from './schema.ts';
+import { REPLICA, type KeyKind } from './schema.ts';
 import { absFromSection } from './stores/abs.ts';
 import { fileFromSection } from './stores/file.ts';
 import { gcsFromSection } from './stores/gcs.ts';
@@ -53,6 +53,12 @@ function replicaType(section: Section, context: ReplicaContext): StoreConfig['ty
   });
 }
 
+function isSet(section: Section, name: string, kind: KeyKind): boolean {
+  if (kind === 'bool') return section.bool(name) !== undefined;
+  if (kind === 'int') return section.int(name) !== 0;
+  return section.string(name) !== '';
+}
+
 function usesAge(section: Section): boolean {
   const age = section.section('age');
   return age !== undefined && [...age.strings('identities'), ...age.strings('recipients')].length > 0;
@@ -62,7 +68,7 @@ function usesAge(section: Section): boolean {
 function warnOfKeysWithoutEffect(section: Section, type: string, context: ReplicaContext): void {
   for (const { name, types, kind } of REPLICA.keys) {
     if (types === undefined || types.includes(type)) continue;
-    if (kind === 'bool' ? section.bool(name) === undefined : section.string(name) === '') continue;
+    if (!isSet(section, name, kind)) continue;
     context.warn(`${name} has no effect on a replica of type ${type}`, section.startOf(name));
   }
 }

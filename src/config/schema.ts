@@ -115,7 +115,7 @@ export const REPLICA: SectionSpec = {
       kind: 'string',
       defaultText: '',
       types: ['s3'],
-      doc: 'Region of the bucket; looked up when absent and there is no endpoint.',
+      doc: 'Region of the bucket; known from the endpoint of many providers, looked up when absent and there is no endpoint.',
     },
     {
       name: 'bucket',
@@ -136,7 +136,7 @@ export const REPLICA: SectionSpec = {
       kind: 'bool',
       defaultText: '',
       types: ['s3'],
-      doc: 'Put the bucket in the path of requests instead of the host name; true when there is an endpoint.',
+      doc: 'Put the bucket in the path of requests instead of the host name; true when there is an endpoint, but for Tigris.',
     },
     {
       name: 'skip-verify',
@@ -144,6 +144,34 @@ export const REPLICA: SectionSpec = {
       defaultText: 'false',
       types: ['s3'],
       doc: "Do not verify the server's certificate.",
+    },
+    {
+      name: 'sign-payload',
+      kind: 'bool',
+      defaultText: 'true',
+      types: ['s3'],
+      doc: 'Sign the bodies of uploads; false sends UNSIGNED-PAYLOAD, for stores that take no other.',
+    },
+    {
+      name: 'require-content-md5',
+      kind: 'bool',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'true: send Content-MD5 with every upload too (buckets with object lock ask for it); false: not even with batch deletes, where it goes when absent.',
+    },
+    {
+      name: 'concurrency',
+      kind: 'int',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Parts of one upload that are sent at once; 4 when absent, 2 for Cloudflare R2.',
+    },
+    {
+      name: 'part-size',
+      kind: 'string',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Size of the parts of an upload, 5MB when absent, such as `64MB`; about `concurrency` + 1 of them are held in memory.',
     },
     {
       name: 'account-name',

@@ -7,25 +7,34 @@ export const MIN_PART_SIZE: number = 5 * 1024 * 1024;
 export const MAX_PARTS = 10_000;
 
 /**
- * Parts of one size before they begin to grow. Some stores want all parts but the last to be equal, so growth is only
- * for bodies that exceed their hint, or 39 GiB without one.
+ * Of the parts that a store takes, those of one size before they begin to grow. Some stores want all parts but the last
+ * to be equal, so growth is only for bodies that exceed their hint, or 39 GiB without one.
  */
-const EQUAL_PARTS = 8_000;
-/** Beyond that, the size doubles this often: enough for S3's largest object within the parts that are left. */
-const DOUBLE_EVERY = 200;
+const EQUAL_SHARE = 0.8;
+/** Beyond that, the size doubles after this share of the parts: enough for S3's largest object within those that are left. */
+const DOUBLE_SHARE = 0.02;
 
 const MIB = 1024 * 1024;
 
+export interface PartLimits {
+  readonly minSizeBytes: number;
+  /** Parts that the store takes for one body. */
+  readonly maxParts: number;
+}
+
+export const PART_LIMITS: PartLimits = { minSizeBytes: MIN_PART_SIZE, maxParts: MAX_PARTS };
+
 /** The size of the first parts for a body of about `sizeHintBytes`. */
-export function basePartSize(sizeHintBytes: number | undefined): number {
-  const wanted = Math.ceil((sizeHintBytes ?? 0) / EQUAL_PARTS / MIB) * MIB;
-  return Math.max(MIN_PART_SIZE, wanted);
+export function basePartSize(sizeHintBytes: number | undefined, limits: PartLimits = PART_LIMITS): number {
+  const wanted = Math.ceil((sizeHintBytes ?? 0) / (limits.maxParts * EQUAL_SHARE) / MIB) * MIB;
+  return Math.max(limits.minSizeBytes, wanted);
 }
 
 /** The size of part `number` (from 1), given the first one's. */
-export function partSize(number: number, baseSize: number): number {
-  if (number <= EQUAL_PARTS) return baseSize;
-  return baseSize * 2 ** Math.ceil((number - EQUAL_PARTS) / DOUBLE_EVERY);
+export function partSize(number: number, baseSize: number, maxParts: number = MAX_PARTS): number {
+  const equal = maxParts * EQUAL_SHARE;
+  if (number <= equal) return baseSize;
+  return baseSize * 2 ** Math.ceil((number - equal) / (maxParts * DOUBLE_SHARE));
 }
 
 export interface Part {
@@ -42,15 +51,17 @@ export interface Part {
 export async function* partsOf(
   body: Uint8Array | AsyncIterable<Uint8Array>,
   baseSize: number,
+  maxParts: number = MAX_PARTS,
 ): AsyncGenerator<Part, void, undefined> {
-  if (body instanceof Uint8Array) yield* slices(body, baseSize);
-  else yield* gathered(body, baseSize);
+  const sizeOf = (number: number): number => partSize(number, baseSize, maxParts);
+  if (body instanceof Uint8Array) yield* slices(body, sizeOf);
+  else yield* gathered(body, sizeOf);
 }
 
-function* slices(body: Uint8Array, baseSize: number): Generator<Part, void, undefined> {
+function* slices(body: Uint8Array, sizeOf: (number: number) => number): Generator<Part, void, undefined> {
   let offset = 0;
   for (let number = 1; ; number++) {
-    const data = body.subarray(offset, offset + partSize(number, baseSize));
+    const data = body.subarray(offset, offset + sizeOf(number));
     offset += data.length;
     const last = offset === body.length;
     yield { number, data, last };
@@ -60,17 +71,17 @@ function* slices(body: Uint8Array, baseSize: number): Generator<Part, void, unde
 
 async function* gathered(
   body: AsyncIterable<Uint8Array>,
-  baseSize: number,
+  sizeOf: (number: number) => number,
 ): AsyncGenerator<Part, void, undefined> {
   let number = 1;
-  let size = partSize(number, baseSize);
+  let size = sizeOf(number);
   let part = new GrowingBuffer(size);
   for await (const chunk of body) {
     let rest = chunk;
     while (rest.length > 0) {
       if (part.length === size) {
         yield { number, data: part.bytes(), last: false };
-        size = partSize(++number, baseSize);
+        size = sizeOf(++number);
         part = new GrowingBuffer(size);
       }
       const taken = rest.subarray(0, size - part.length);

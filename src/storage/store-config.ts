@@ -19,6 +19,16 @@ export interface S3StoreConfig {
   readonly endpoint?: string | undefined;
   readonly forcePathStyle: boolean;
   readonly skipVerify: boolean;
+  /** false: bodies of uploads are sent without a hash in the signature, for stores that take no other. */
+  readonly signPayload?: boolean | undefined;
+  /** Content-MD5 on `all` uploads and batch deletes, on batch `deletes` (undefined), or on `none`. */
+  readonly contentMd5?: 'all' | 'deletes' | 'none' | undefined;
+  /** Parts of one upload in flight at once; undefined: the driver's choice. */
+  readonly uploadConcurrency?: number | undefined;
+  /** Size of the parts of an upload, 5 MiB or more; undefined: 5 MiB. Larger for objects that would have too many parts. */
+  readonly partSizeBytes?: number | undefined;
+  /** Parts that the store takes for one upload; undefined: 10,000. */
+  readonly maxParts?: number | undefined;
   /** Both or neither; neither: the AWS default credential chain. */
   readonly accessKeyId?: string | undefined;
   readonly secretAccessKey?: string | undefined;

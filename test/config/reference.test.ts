@@ -6,9 +6,14 @@
 import { join, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { S3_PRESETS } from '../../src/config/stores/s3-presets.ts';
 import { CONFIG, type KeySpec, type SectionSpec } from '../../src/config/schema.ts';
 
 const file = join(dirname(fileURLToPath(import.meta.url)), '../../docs/configuration.md');
+
+function providers(): string {
+  return [...new Set(S3_PRESETS.map(({ name }) => name))].join(', ');
+}
 
 const INTRODUCTION = `# Configuration
 
@@ -25,6 +30,9 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
 - **URLs.** \`file:///backups/app\`, \`s3://BUCKET/PATH\`, \`abs://ACCOUNT@CONTAINER/PATH\`, \`gcs://BUCKET/PATH\` (or \`gs://\`),
   \`sftp://USER:PASSWORD@HOST:PORT/PATH\`. With s3, the hosts \`BUCKET.s3.REGION.backblazeb2.com\`, \`BUCKET.REGION.digitaloceanspaces.com\`,
   \`BUCKET.s3.REGION.scw.cloud\`, \`BUCKET.REGION.linodeobjects.com\`, \`BUCKET.s3.filebase.com\` and \`BUCKET.localhost:PORT\` set the endpoint by themselves.
+- **Providers.** By the host of the endpoint, these get the settings that they need (region, path style, signing, Content-MD5, parts of an upload at once):
+  ${providers()}.
+  Other servers get path style and region \`us-east-1\`. A replica's own keys go before all of it. Supabase needs \`region\`; Storj is cheaper with \`part-size: 64MB\`.
 - Two databases that would write to one replica location are refused, both named.
 `;
 

@@ -50,7 +50,14 @@ describe('parseReplicaUrl', () => {
     ],
     [
       's3://b.s3.fr-par.scw.cloud/p',
-      { ...provider, bucket: 'b', path: 'p', region: 'fr-par', endpoint: 'https://s3.fr-par.scw.cloud' },
+      {
+        ...provider,
+        bucket: 'b',
+        path: 'p',
+        region: 'fr-par',
+        endpoint: 'https://s3.fr-par.scw.cloud',
+        maxParts: 1000,
+      },
     ],
     [
       's3://b.us-east-1.linodeobjects.com:123/p',

@@ -19,6 +19,16 @@ describe('partSize', () => {
     expect(partSize(8001, MIN_PART_SIZE)).toBe(2 * MIN_PART_SIZE);
   });
 
+  it('grows earlier where fewer parts are taken', () => {
+    const limits = { minSizeBytes: MIN_PART_SIZE, maxParts: 1000 };
+    let sum = 0;
+    for (let number = 1; number <= 1000; number++)
+      sum += partSize(number, basePartSize(undefined, limits), 1000);
+    expect(sum).toBeGreaterThan(100 * 1024 ** 3);
+    const base = basePartSize(100 * 1024 ** 3, limits);
+    expect(partSize(Math.ceil((100 * 1024 ** 3) / base), base, 1000)).toBe(base);
+  });
+
   it('is the same for all parts of a body that is as large as its hint', () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 5 * TIB }), (hint) => {

@@ -47,6 +47,8 @@ export class S3Server {
   readonly requests: S3Request[] = [];
   /** Decides on each request before it is served. */
   onRequest: (request: S3Request) => Fault = () => 'pass';
+  /** Called when a request was done and is about to be answered. */
+  onAnswer: (request: S3Request) => void = () => undefined;
   readonly #server: Server;
   #received = 0;
 
@@ -124,6 +126,7 @@ export class S3Server {
       return;
     }
     const answer = this.#answer(request, message, body);
+    this.onAnswer(request);
     if (fault === 'lose-answer') message.socket.resetAndDestroy();
     else if (typeof fault === 'object') sendPart(response, answer, fault);
     else send(response, request, answer);

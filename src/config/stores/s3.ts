@@ -1,5 +1,6 @@
 /** Replicas in Amazon S3 and what speaks like it. */
 
+import { parseByteSize } from '../../base/byte-size.ts';
 import { LitestreamError } from '../../base/errors.ts';
 import { redactUrl } from '../../base/redact-url.ts';
 import type { S3StoreConfig } from '../../storage/store-config.ts';
@@ -7,6 +8,11 @@ import type { Section } from '../decode.ts';
 import { endpointOf, located, refuseBesideUrl, type ReplicaContext } from '../replica-context.ts';
 import { cleanKeyPrefix, isUrl, splitReplicaUrl, type ReplicaUrl } from '../replica-url.ts';
 import { parseS3Host, type S3Host } from './s3-host.ts';
+import { findPreset } from './s3-presets.ts';
+
+/** S3's limits. */
+const MIN_PART_SIZE = 5 * 1024 ** 2;
+const MAX_PART_SIZE = 5 * 1024 ** 3;
 
 interface S3Location extends S3Host {
   readonly path: string;
@@ -14,28 +20,87 @@ interface S3Location extends S3Host {
 
 /** Throws 'config' when the URL names no bucket. */
 export function s3FromUrl(url: ReplicaUrl): S3StoreConfig {
-  return { type: 's3', skipVerify: false, ...locationOfUrl(url) };
+  const location = locationOfUrl(url);
+  return { type: 's3', skipVerify: false, ...location, ...settingsOf(location.endpoint) };
 }
 
 function locationOfUrl({ host, path }: ReplicaUrl): S3Location {
-  const { bucket, ...rest } = parseS3Host(host);
-  if (bucket === '') throw new LitestreamError('config', 'bucket required for s3 replica');
-  return { bucket, path, ...rest };
+  const location = parseS3Host(host);
+  if (location.bucket === '') throw new LitestreamError('config', 'bucket required for s3 replica');
+  return { ...location, path };
+}
+
+type Settings = Pick<
+  S3StoreConfig,
+  | 'region'
+  | 'forcePathStyle'
+  | 'signPayload'
+  | 'contentMd5'
+  | 'uploadConcurrency'
+  | 'maxParts'
+  | 'partSizeBytes'
+>;
+
+/** What the provider's preset says, else the defaults of v0.3.13. */
+function settingsOf(endpoint: string | undefined): Settings {
+  const found = endpoint === undefined ? undefined : findPreset(endpoint);
+  if (found === undefined) return { forcePathStyle: endpoint !== undefined };
+  const { signPayload, contentMd5, uploadConcurrency, maxParts, forcePathStyle = true } = found.preset;
+  return withoutUndefined({
+    region: found.region,
+    forcePathStyle,
+    signPayload,
+    contentMd5,
+    uploadConcurrency,
+    maxParts,
+  });
+}
+
+/** The keys of the file that override a preset. */
+function overridesOf(section: Section, context: ReplicaContext): Partial<Settings> {
+  const region = section.string('region');
+  const md5 = section.bool('require-content-md5');
+  const concurrency = section.int('concurrency');
+  if (concurrency < 0) {
+    throw context.fail('concurrency must be positive', section.startOf('concurrency'));
+  }
+  return withoutUndefined({
+    region: region === '' ? undefined : region,
+    forcePathStyle: section.bool('force-path-style'),
+    signPayload: section.bool('sign-payload'),
+    contentMd5: md5 === undefined ? undefined : md5 ? ('all' as const) : ('none' as const),
+    uploadConcurrency: concurrency === 0 ? undefined : concurrency,
+    partSizeBytes: partSizeOf(section, context),
+  });
+}
+
+function partSizeOf(section: Section, context: ReplicaContext): number | undefined {
+  const text = section.string('part-size');
+  if (text === '') return undefined;
+  return located(context, section.startOf('part-size'), () => {
+    const bytes = parseByteSize(text);
+    if (bytes >= MIN_PART_SIZE && bytes <= MAX_PART_SIZE) return bytes;
+    throw new LitestreamError('config', `part-size must be 5MB to 5GB: ${text}`);
+  });
+}
+
+function withoutUndefined<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const set = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(set) as { [K in keyof T]: Exclude<T[K], undefined> };
 }
 
 /** Throws what `context.fail` makes of the first problem. */
 export function s3FromSection(section: Section, context: ReplicaContext): S3StoreConfig {
   const location = locationOf(section, context);
   const endpoint = endpointOf(section, context) ?? location.endpoint;
-  const region = section.string('region') === '' ? location.region : section.string('region');
   return {
     type: 's3',
     bucket: location.bucket,
     path: location.path,
-    forcePathStyle: section.bool('force-path-style') ?? (location.forcePathStyle || endpoint !== undefined),
     skipVerify: section.bool('skip-verify') ?? false,
-    ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint }),
+    ...settingsOf(endpoint),
+    ...overridesOf(section, context),
     ...keysOf(section, context),
   };
 }
@@ -65,7 +130,7 @@ function locationOf(section: Section, context: ReplicaContext): S3Location {
     return { ...parsed, path: cleanKeyPrefix(`${parsed.path}/${path}`) };
   }
   if (bucket === '') throw context.fail('bucket required for s3 replica', section.startOf('bucket'));
-  return { bucket, path: cleanKeyPrefix(path), forcePathStyle: false };
+  return { bucket, path: cleanKeyPrefix(path) };
 }
 
 function locationOfBucketUrl(text: string): S3Location {

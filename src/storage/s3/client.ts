@@ -1,6 +1,6 @@
 /**
- * Makes the SDK's client with the settings that S3-compatible stores need: plain signed bodies with a Content-Length,
- * no chunked framing, Content-MD5 on batch deletes. It must not know what is stored.
+ * Makes the SDK's client with the settings that S3-compatible stores need: plain bodies with a Content-Length, no
+ * chunked framing, the digests that the store takes. It must not know what is stored.
  */
 
 import { createHash } from 'node:crypto';
@@ -110,7 +110,7 @@ function construct(config: S3StoreConfig, timeouts: S3Timeouts, region: () => Pr
     settings.credentials = { accessKeyId, secretAccessKey };
   }
   const client = withoutNodeWarning(() => new S3Client(settings));
-  sendContentMd5(client);
+  sendDigests(client, config);
   return client;
 }
 
@@ -130,19 +130,36 @@ function withoutNodeWarning<T>(make: () => T): T {
   }
 }
 
-/** Sends batch deletes with Content-MD5, which every store takes, instead of a CRC that older ones do not know. */
-function sendContentMd5(client: S3Client): void {
+interface BodyRequest {
+  readonly headers: Record<string, string>;
+  readonly body?: string | Uint8Array;
+}
+
+/**
+ * Says in the headers what a body must be. Batch deletes carry Content-MD5, which nearly every store takes, instead of a
+ * CRC that older ones do not know.
+ */
+function sendDigests(client: S3Client, { contentMd5 = 'deletes', signPayload = true }: S3StoreConfig): void {
   client.middlewareStack.add(
     (next, context) => (args) => {
-      const request = args.request as { headers: Record<string, string>; body?: string | Uint8Array };
-      if (context.commandName === 'DeleteObjectsCommand' && request.body !== undefined) {
-        for (const name of Object.keys(request.headers)) {
-          if (/^x-amz-(sdk-)?checksum/i.test(name)) Reflect.deleteProperty(request.headers, name);
+      const request = args.request as BodyRequest;
+      const isDelete = context.commandName === 'DeleteObjectsCommand';
+      const isUpload = ['PutObjectCommand', 'UploadPartCommand'].includes(context.commandName ?? '');
+      if (request.body !== undefined) {
+        if (isDelete && contentMd5 !== 'none') withoutChecksums(request.headers);
+        if (contentMd5 === 'all' ? isUpload || isDelete : isDelete && contentMd5 === 'deletes') {
+          request.headers['content-md5'] = createHash('md5').update(request.body).digest('base64');
         }
-        request.headers['content-md5'] = createHash('md5').update(request.body).digest('base64');
+        if (isUpload && !signPayload) request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
       }
       return next(args);
     },
-    { step: 'build', priority: 'low', name: 'contentMd5' },
+    { step: 'build', priority: 'low', name: 'digests' },
   );
+}
+
+function withoutChecksums(headers: Record<string, string>): void {
+  for (const name of Object.keys(headers)) {
+    if (/^x-amz-(sdk-)?checksum/i.test(name)) Reflect.deleteProperty(headers, name);
+  }
 }

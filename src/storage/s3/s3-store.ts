@@ -21,7 +21,8 @@ import type {
   StoreCapabilities,
 } from '../object-store.ts';
 import { BODY_ATTEMPTS } from '../part-sender.ts';
-import { basePartSize, partsOf, preceded } from '../parts.ts';
+import { PART_LIMITS, basePartSize, partsOf, preceded } from '../parts.ts';
+import type { PartLimits } from '../parts.ts';
 import { retrying } from '../retry.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
@@ -43,9 +44,16 @@ class S3Store implements ObjectStore {
   readonly location: string;
   readonly capabilities: StoreCapabilities = { local: false, concurrency: 4 };
   readonly #session: S3Session;
+  readonly #uploadConcurrency: number;
+  readonly #partLimits: PartLimits;
 
   constructor(config: S3StoreConfig, timeouts: S3Timeouts) {
     const target = targetOf(config);
+    this.#uploadConcurrency = config.uploadConcurrency ?? this.capabilities.concurrency;
+    this.#partLimits = {
+      minSizeBytes: config.partSizeBytes ?? PART_LIMITS.minSizeBytes,
+      maxParts: config.maxParts ?? PART_LIMITS.maxParts,
+    };
     this.#session = new S3Session(newClient(config, timeouts), target, config.path);
     const url = `s3://${config.bucket}${config.path === '' ? '' : `/${config.path}`}`;
     this.location = config.endpoint === undefined ? url : `${url} (endpoint ${target.endpoint})`;
@@ -137,13 +145,13 @@ class S3Store implements ObjectStore {
     const { signal } = options;
     throwIfAborted(signal);
     const inMemory = body instanceof Uint8Array;
-    const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes);
-    const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize);
+    const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes, this.#partLimits);
+    const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize, this.#partLimits.maxParts);
     try {
       const first = await parts.next();
       assert(first.done !== true, 'a body has at least one part');
       if (!first.value.last) {
-        const upload = { concurrency: this.capabilities.concurrency, signal };
+        const upload = { concurrency: this.#uploadConcurrency, signal };
         return { key, ...(await uploadParts(this.#session, key, preceded(first.value, parts), upload)) };
       }
       const { data } = first.value;

@@ -223,7 +223,7 @@ function checkConditions(headers: IncomingHttpHeaders, key: string, bucket: Buck
 }
 
 function deleteObjects(headers: IncomingHttpHeaders, body: Buffer, bucket: Bucket): S3Response {
-  if (headers['content-md5'] === undefined) {
+  if (headers['content-md5'] === undefined && headers['x-amz-checksum-crc32'] === undefined) {
     throw new S3Fault(400, 'InvalidRequest', 'Missing required header for this request: Content-MD5.');
   }
   const text = body.toString();
