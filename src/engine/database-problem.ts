@@ -1,7 +1,7 @@
 /** What keeps a database from being followed: said once, counted, and the reason to wait longer each time. */
 
 import { backoffDelayMs } from '../base/concurrency.ts';
-import { hasCode, messageOf } from '../base/errors.ts';
+import { type ErrorCode, LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { DatabaseStats } from './stats.ts';
 
@@ -9,12 +9,24 @@ const MAX_RETRY_MS = 10_000;
 /** The same problem is logged again after this long. */
 export const REPEAT_LOG_MS = 60_000;
 
+/** What keeps a database from being followed, for the status. */
+export interface DatabaseProblemFacts {
+  readonly message: string;
+  readonly code: ErrorCode | undefined;
+  /** When it began, in epoch milliseconds. */
+  readonly sinceMs: number;
+  /** It is not there yet; nor is its folder; it was there and is not any more; or it is there and something fails. */
+  readonly kind: 'missing' | 'no-folder' | 'gone' | 'broken';
+}
+
 export class DatabaseProblem {
   readonly #logger: Logger;
   readonly #stats: DatabaseStats;
   readonly #intervalMs: number;
   #failures = 0;
   #broken: string | undefined;
+  #current: Omit<DatabaseProblemFacts, 'kind'> | undefined;
+  #everFollowed = false;
   #reported: { text: string; atMs: number } | undefined;
 
   /** @param intervalMs between tries at first, and for as long as there merely is no database */
@@ -29,6 +41,15 @@ export class DatabaseProblem {
     return this.#broken;
   }
 
+  /** For the status. @param hasFolder whether the folder of the database is there; asked when the database is not */
+  facts(hasFolder: () => boolean): DatabaseProblemFacts | undefined {
+    const current = this.#current;
+    if (!current) return undefined;
+    if (current.code !== 'not-found') return { ...current, kind: 'broken' };
+    if (this.#everFollowed) return { ...current, kind: 'gone' };
+    return { ...current, kind: hasFolder() ? 'missing' : 'no-folder' };
+  }
+
   /**
    * @param wasFollowed the database was open until now: that it is missing is then more than waiting for it
    * @returns when to try again, in ms
@@ -39,6 +60,8 @@ export class DatabaseProblem {
     this.#stats.syncErrorCount++;
     this.#stats.problem = text;
     this.#broken = missing ? undefined : text;
+    const code = error instanceof LitestreamError ? error.code : undefined;
+    this.#current = { message: text, code, sinceMs: this.#current?.sinceMs ?? Date.now() };
     if (missing && !wasFollowed) this.#say(text, () => this.#logger.info(`waiting: ${text}`));
     else this.report(text);
     const maxMs = Math.max(this.#intervalMs, missing ? 0 : MAX_RETRY_MS);
@@ -56,6 +79,8 @@ export class DatabaseProblem {
     if (this.#stats.problem !== undefined && this.#reported) this.#logger.info('database is followed');
     this.#failures = 0;
     this.#broken = undefined;
+    this.#current = undefined;
+    this.#everFollowed = true;
     this.#stats.problem = undefined;
     this.#reported = undefined;
   }

@@ -99,6 +99,15 @@ export class DatabaseSession {
     return startGeneration(options, files, { ...opened, reason: outcome.reason });
   }
 
+  get realPath(): string {
+    return this.#options.realPath;
+  }
+
+  /** Whether the database is held for a snapshot. */
+  get held(): boolean {
+    return this.#holds.size > 0;
+  }
+
   get shadow(): ShadowWal {
     return this.#shadow;
   }

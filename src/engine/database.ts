@@ -8,24 +8,28 @@
  *                     └───┘ continuity lost: new generation
  */
 
-import { realpath, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { Mutex, sleep } from '../base/concurrency.ts';
-import { LitestreamError, assert, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
+import { LitestreamError, assert, hasCode, messageOf, wrapError } from '../base/errors.ts';
 import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
 import { comparePositions, type Position } from '../format/position.ts';
-import { walFrameCount, type WalChecksum } from '../sqlite/wal.ts';
+import type { WalChecksum } from '../sqlite/wal.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { DatabaseLock } from './database-lock.ts';
-import { DatabaseProblem, REPEAT_LOG_MS } from './database-problem.ts';
+import { defaultMetaPath, findDatabaseFile } from './database-path.ts';
+import { DatabaseProblem } from './database-problem.ts';
 import { DatabaseSession } from './database-session.ts';
+import { type Standing, standingOf } from './database-standing.ts';
 import type { DirectoryWatch } from './directory-watch.ts';
 import type { DatabaseOptions } from './options.ts';
-import { RotationSchedule, type WalExtent } from './rotation-schedule.ts';
+import { RotationControl } from './rotation-control.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
 import type { ShadowWal } from './shadow-wal.ts';
-import type { DatabaseStats } from './stats.ts';
+import { type DatabaseStats, newDatabaseStats } from './stats.ts';
+import type { DatabaseFacts, Lasting } from './status.ts';
 import { SyncPace } from './sync-pace.ts';
 import { WakeTimer } from './wake-timer.ts';
 
@@ -34,6 +38,8 @@ export interface DatabaseParts {
   readonly logger: Logger;
   readonly checkpointer: Checkpointer;
   readonly watch: DirectoryWatch;
+  /** Called when this process has become the one that replicates the database, before it is opened. */
+  readonly onLocked?: (() => Promise<void>) | undefined;
 }
 
 /** After something was in the way. */
@@ -44,19 +50,14 @@ const FINAL_ATTEMPTS = 50;
 const MIN_INTERVAL_MS = 10;
 /** A file that appears is given time to become a database. */
 const REOPEN_AFTER_EVENT_MS = 50;
-/** v0.3.13 does not see offsets of more than eight hex digits: the WAL has to start over before. */
-const WARN_WAL_BYTES = 1 << 30;
-
-/** `DIR/.FILE-litestream`, where v0.3.13 has it too. */
-export function defaultMetaPath(databasePath: string): string {
-  return join(dirname(databasePath), `.${basename(databasePath)}-litestream`);
-}
+/** What hangs is given this long to end when it is abandoned, and closing without it this long. */
+const ABANDON_GRACE_MS = 1000;
+const ABANDON_CLOSE_MS = 5000;
 
 export class Database implements SegmentSource {
   readonly path: string;
   readonly metaPath: string;
   readonly stats: DatabaseStats;
-  readonly #options: DatabaseOptions;
   readonly #intervalMs: number;
   readonly #logger: Logger;
   readonly #parts: DatabaseParts;
@@ -72,15 +73,18 @@ export class Database implements SegmentSource {
   /** The position that listeners know of; present as soon as the database was opened once. */
   #announced: Position | undefined;
   #pageSizeBytes = 0;
-  #rotation: RotationSchedule;
+  readonly #rotation: RotationControl;
   #restartReason: string | undefined;
   #unwatch: (() => void)[] = [];
   #identityDoubtful = false;
   readonly #pace = new SyncPace();
   #nextPollMs = 0;
-  #walWarnedAtMs = -Infinity;
   readonly #problem: DatabaseProblem;
   #stopping = false;
+  #abandoned = false;
+  /** Since when copying is put off because a writer is in the way. */
+  #delay: Lasting | undefined;
+  #closing: Promise<void> | undefined;
   #loop: Promise<void> | undefined;
   #markOpened: () => void = () => undefined;
   /** Resolves when the database is followed for the first time: before that a replica has nothing to do. */
@@ -90,29 +94,14 @@ export class Database implements SegmentSource {
 
   constructor(parts: DatabaseParts) {
     this.#parts = parts;
-    this.#options = parts.options;
     this.path = parts.options.path;
     this.metaPath = parts.options.metaPath ?? defaultMetaPath(parts.options.path);
     this.#logger = parts.logger.with({ db: parts.options.path });
-    this.#rotation = new RotationSchedule(parts.options, performance.now());
     for (const replica of parts.options.replicas) this.#retained.set(replica.name, undefined);
-    this.stats = {
-      path: this.path,
-      problem: 'starting',
-      sizeBytes: 0,
-      walSizeBytes: 0,
-      totalWalBytes: 0,
-      shadowWalIndex: 0,
-      shadowWalSizeBytes: 0,
-      syncCount: 0,
-      syncErrorCount: 0,
-      syncSeconds: 0,
-      checkpoints: new Map([['PASSIVE', { count: 0, errorCount: 0, seconds: 0 }]]),
-      writerBlockedSeconds: 0,
-      replicas: [],
-    };
+    this.stats = newDatabaseStats(this.path);
     this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
     this.#problem = new DatabaseProblem(this.#logger, this.stats, this.#intervalMs);
+    this.#rotation = new RotationControl(parts.options, this.stats, this.#logger);
   }
 
   /**
@@ -156,10 +145,49 @@ export class Database implements SegmentSource {
     return this.#problem.broken;
   }
 
+  /** Copies what is committed by now. @throws LitestreamError why that cannot be: what keeps it from being followed */
+  async sync(): Promise<Position> {
+    return this.#mutex.run(async () => {
+      if (this.#stopping) throw new LitestreamError('busy', `replication of ${this.path} is being ended`);
+      if (!this.#session) {
+        const why = this.stats.problem ?? 'it is being opened';
+        throw new LitestreamError('busy', `database ${this.path} is not followed: ${why}`);
+      }
+      await this.#finalSync(this.#session);
+      return this.position();
+    });
+  }
+
   /** Lets go of everything: after the replicas are done. */
   async close(): Promise<void> {
     for (const unwatch of this.#unwatch) unwatch();
     await this.#mutex.run(() => this.#closeSession());
+    this.#lock?.release();
+    this.#lock = undefined;
+  }
+
+  /**
+   * Lets go of everything although something in it hangs, so that another object can take its place. What hangs finds
+   * everything closed if it ever goes on. Called again after a failure it waits on.
+   * @throws LitestreamError 'timeout' when it cannot be closed either: then nothing else may open the database
+   */
+  async abandon(): Promise<void> {
+    this.#stopping = true;
+    this.#abandoned = true;
+    this.#timer.wakeNow();
+    for (const unwatch of this.#unwatch) unwatch();
+    const waiting = new AbortController();
+    const orderly = this.#mutex.run(() => this.#closeSession(), waiting);
+    await Promise.race([orderly, sleep(ABANDON_GRACE_MS)]).catch(() => undefined);
+    waiting.abort();
+    orderly.catch(() => undefined);
+    const closed = this.#closeSession().then(
+      () => true,
+      () => true,
+    );
+    if ((await Promise.race([closed, sleep(ABANDON_CLOSE_MS)])) !== true) {
+      throw new LitestreamError('timeout', `cannot let go of database ${this.path}: restart this process`);
+    }
     this.#lock?.release();
     this.#lock = undefined;
   }
@@ -233,6 +261,29 @@ export class Database implements SegmentSource {
     }, options);
   }
 
+  /** What its status is derived from, but for what others know of it. */
+  facts(): Omit<DatabaseFacts, 'replicas' | 'stuck'> {
+    const session = this.#session;
+    return {
+      stats: this.refreshStats(),
+      metaPath: this.metaPath,
+      monitorIntervalMs: this.#intervalMs,
+      position: this.#announced,
+      followed: session !== undefined,
+      stopping: this.#stopping,
+      problem: this.#problem.facts(() => existsSync(dirname(this.path))),
+      delay: this.#delay,
+      ...(session ? this.#rotation.obstacle(session) : { obstacle: undefined, pin: undefined }),
+    };
+  }
+
+  /** Where following stands; undefined while it is not followed, or something is known to be in the way. */
+  async standing(): Promise<Standing | undefined> {
+    const session = this.#session;
+    if (!session || this.#delay || this.stats.problem !== undefined) return undefined;
+    return standingOf(session);
+  }
+
   /** Brings the sizes in `stats` up to date. */
   refreshStats(): DatabaseStats {
     const sizes = this.#session?.sizes();
@@ -282,6 +333,8 @@ export class Database implements SegmentSource {
       const waitMs = this.#pace.waitMs(nowMs);
       if (waitMs > 0) this.#timer.wakeIn(waitMs);
       else await this.#sync(session);
+    } else {
+      this.#delay = undefined;
     }
     await this.#rotateIfDue(session);
     this.#problem.recovered();
@@ -300,13 +353,16 @@ export class Database implements SegmentSource {
     switch (outcome.kind) {
       case 'ok':
         this.stats.totalWalBytes += outcome.copiedBytes;
+        this.#delay = undefined;
         this.#advanced(session);
         return true;
       case 'retry':
+        this.#delay = { reason: outcome.reason, sinceMs: this.#delay?.sinceMs ?? Date.now() };
         this.#logger.debug('sync: later', { reason: outcome.reason });
         this.#timer.wakeIn(RETRY_MS);
         return false;
       case 'lost':
+        this.#delay = undefined;
         await this.#newGeneration(session, outcome.reason);
         return true;
     }
@@ -320,47 +376,23 @@ export class Database implements SegmentSource {
   }
 
   async #rotateIfDue(session: DatabaseSession): Promise<void> {
-    const wal = walExtent(session);
-    if (!wal || !this.#rotation.isDue(wal, performance.now())) return;
-    const startMs = performance.now();
-    const stats = this.stats.checkpoints.get('PASSIVE');
-    const outcome = await session.rotate();
+    const rotated = await this.#rotation.rotateIfDue(session);
+    if (rotated === undefined) return;
     this.#advanced(session);
-    const nowMs = performance.now();
-    if (stats) {
-      stats.count++;
-      stats.seconds += (nowMs - startMs) / 1000;
-    }
-    if (outcome.kind === 'rotated') {
-      this.#rotation.rotated(walExtent(session) ?? wal, nowMs);
-      this.#logger.debug('checkpoint: wal will be restarted', { frames: wal.frames });
-    } else {
-      this.#rotation.failed(wal, nowMs);
-      this.#timer.wakeIn(RETRY_MS);
-    }
-    if (outcome.kind === 'unsynced') return;
-    this.stats.writerBlockedSeconds += outcome.blockedMs / 1000;
-    if (outcome.kind === 'rotated') return;
-    this.#logger.debug('checkpoint: later', { reason: outcome.reason });
-    const { walBytes } = session.sizes();
-    if (walBytes < WARN_WAL_BYTES || nowMs - this.#walWarnedAtMs < REPEAT_LOG_MS) return;
-    this.#walWarnedAtMs = nowMs;
-    this.#logger.warn('wal is large and cannot be restarted', {
-      'wal-size': walBytes,
-      reason: outcome.reason,
-    });
+    if (!rotated) this.#timer.wakeIn(RETRY_MS);
   }
 
   async #open(): Promise<void> {
     try {
-      const realPath = await this.#resolve();
+      const realPath = await findDatabaseFile(this.path);
       await this.#acquireLock();
+      this.#delay = undefined;
       const { checkpointer } = this.#parts;
       const logger = this.#logger;
       const session = await DatabaseSession.open({ realPath, metaPath: this.metaPath, checkpointer, logger });
       this.#session = session;
       this.#pageSizeBytes = session.pageSizeBytes;
-      this.#rotation = new RotationSchedule(this.#options, performance.now());
+      this.#rotation.reset();
       this.#nextPollMs = 0;
       this.#pace.event(true, performance.now());
       this.#watchFiles([this.path, realPath, `${realPath}-wal`]);
@@ -374,20 +406,6 @@ export class Database implements SegmentSource {
     }
   }
 
-  async #resolve(): Promise<string> {
-    try {
-      const path = await realpath(this.path);
-      if (!(await stat(path)).isFile()) {
-        throw new LitestreamError('config', `${this.path} is not a file: give the path of a SQLite database`);
-      }
-      return path;
-    } catch (error) {
-      if (systemCode(error) === 'ENOENT')
-        throw new LitestreamError('not-found', `database ${this.path} is not there`);
-      throw wrapError(error, `find database ${this.path}`);
-    }
-  }
-
   async #acquireLock(): Promise<void> {
     if (this.#lock) return;
     try {
@@ -396,16 +414,19 @@ export class Database implements SegmentSource {
       throw wrapError(error, `create meta directory ${this.metaPath}`);
     }
     this.#lock = new DatabaseLock(this.metaPath, this.path);
+    await this.#parts.onLocked?.();
   }
 
   async #closeSession(): Promise<void> {
     const session = this.#session;
     this.#session = undefined;
-    await session?.close();
+    if (session) this.#closing = session.close();
+    await this.#closing;
   }
 
   /** Closes what is open, says why, and tries again with back-off. */
   async #fail(error: unknown): Promise<void> {
+    if (this.#abandoned) return;
     this.#timer.wakeIn(this.#problem.failed(error, this.#session !== undefined));
     try {
       await this.#closeSession();
@@ -447,11 +468,4 @@ export class Database implements SegmentSource {
       }),
     );
   }
-}
-
-/** The WAL that the follower is in; undefined while it has no commits. */
-function walExtent(session: DatabaseSession): WalExtent | undefined {
-  const { header, offset } = session.chain;
-  if (!header) return undefined;
-  return { salt1: header.salt1, salt2: header.salt2, frames: walFrameCount(offset, header.pageSizeBytes) };
 }

@@ -35,8 +35,6 @@ export interface ReplicaContext {
     retentionCheckedAtMs: number;
     /** Nothing can become deletable before another snapshot is written. */
     retentionSettled: boolean;
-    /** Deleting is not permitted, and that was said. */
-    retentionRefused: boolean;
     validatedAtMs: number;
   };
 }

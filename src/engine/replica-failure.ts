@@ -1,19 +1,19 @@
 /** What of a replica fails at present: logged when it begins, changes and ends, not at every retry. */
 
-import { messageOf } from '../base/errors.ts';
+import { LitestreamError, messageOf } from '../base/errors.ts';
 import { LogDuration, type Logger } from '../base/logger.ts';
-import type { ReplicaStats } from './stats.ts';
+import type { FailureStats, ReplicaStats } from './stats.ts';
 
 const REPEAT_MS = 60_000;
 
-/** What a replica does, by the names under which v0.3.13 logs its errors, the most important first. */
-const ACTIVITIES = ['monitor', 'snapshotter', 'retainer', 'validation'] as const;
-export type Activity = (typeof ACTIVITIES)[number];
+/** What a replica does, by the names under which v0.3.13 logs its errors. */
+export type Activity = FailureStats['activity'];
 
-interface Failure {
-  message: string;
-  readonly sinceMs: number;
-  loggedAtMs: number;
+/** The most important first. */
+const ACTIVITIES: readonly Activity[] = ['monitor', 'snapshotter', 'validation', 'retainer'];
+
+interface Failure extends FailureStats {
+  readonly loggedAtMs: number;
 }
 
 export class ReplicaFailures {
@@ -24,7 +24,7 @@ export class ReplicaFailures {
 
   /**
    * @param now the time in epoch milliseconds
-   * @param stats whose `lastError` is kept up to date
+   * @param stats whose `failures`, `lastFailure` and `lastError` are kept up to date
    */
   constructor(logger: Logger, now: () => number, stats: ReplicaStats) {
     this.#logger = logger;
@@ -35,15 +35,21 @@ export class ReplicaFailures {
   /** One more failure: an ERROR when it is the first, when its text is new, else at most once a minute. */
   failed(activity: Activity, error: unknown): void {
     const message = messageOf(error);
+    const code = error instanceof LitestreamError ? error.code : undefined;
     const now = this.#now();
     const before = this.#failures.get(activity);
-    const failure = before ?? { message, sinceMs: now, loggedAtMs: now };
-    if (!before || before.message !== message || now - before.loggedAtMs >= REPEAT_MS) {
-      this.#logger.error(`${activity} error`, { error: message });
-      failure.loggedAtMs = now;
-    }
-    failure.message = message;
+    const logs = !before || before.message !== message || now - before.loggedAtMs >= REPEAT_MS;
+    if (logs) this.#logger.error(`${activity} error`, { error: message });
+    const failure = {
+      activity,
+      message,
+      code,
+      sinceMs: before?.sinceMs ?? now,
+      atMs: now,
+      loggedAtMs: logs ? now : before.loggedAtMs,
+    };
     this.#failures.set(activity, failure);
+    this.#stats.lastFailure = failure;
     this.#updateStats();
   }
 
@@ -57,7 +63,8 @@ export class ReplicaFailures {
   }
 
   #updateStats(): void {
-    const worst = ACTIVITIES.find((activity) => this.#failures.has(activity));
-    this.#stats.lastError = worst && this.#failures.get(worst)?.message;
+    const failures = ACTIVITIES.map((activity) => this.#failures.get(activity));
+    this.#stats.failures = failures.filter((failure) => failure !== undefined);
+    this.#stats.lastError = this.#stats.failures[0]?.message;
   }
 }

@@ -2,7 +2,7 @@
 
 import { LitestreamError, hasCode } from '../base/errors.ts';
 import { formatIndex } from '../format/names.ts';
-import { formatPosition } from '../format/position.ts';
+import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
@@ -31,6 +31,10 @@ export class GenerationReplication {
   #snapshot: SnapshotInfo | undefined;
   /** Since when something committed has been waiting, in epoch milliseconds. */
   #behindSinceMs: number | undefined;
+  /** The next pass does not wait for its interval. */
+  #hurried = false;
+  /** Cuts such a wait short. */
+  #hurrying = new AbortController();
 
   constructor(context: ReplicaContext) {
     this.#context = context;
@@ -41,6 +45,12 @@ export class GenerationReplication {
   /** Ends run() at once. */
   abort(): void {
     this.#controller.abort();
+  }
+
+  /** The next upload does not wait for its interval. */
+  hurry(): void {
+    this.#hurried = true;
+    this.#hurrying.abort();
   }
 
   /** To be called when the source's position has advanced. */
@@ -57,6 +67,29 @@ export class GenerationReplication {
   /** Whether everything committed can be restored from the replica. */
   get complete(): boolean {
     return this.#snapshot !== undefined && this.#progress?.isComplete() === true;
+  }
+
+  /** Whether it is known what the replica holds. */
+  get learnt(): boolean {
+    return this.#progress !== undefined;
+  }
+
+  /** Whether there is a snapshot to restore from, as far as we know. */
+  get restorable(): boolean {
+    return this.#snapshot !== undefined;
+  }
+
+  /** End of what is stored; undefined while nothing is. */
+  get stored(): Position | undefined {
+    return this.#progress?.stored;
+  }
+
+  /** Whether everything up to `position`, of this or an earlier generation, can be restored from the replica. */
+  holds(position: Position): boolean {
+    if (!this.restorable) return false;
+    if (position.generation === this.generation) return this.#progress?.holds(position) === true;
+    // A snapshot has everything from before its generation.
+    return !this.over;
   }
 
   /** Undefined when everything committed can be restored from the replica. */
@@ -89,6 +122,8 @@ export class GenerationReplication {
     if (!progress) return;
     this.#progress = progress;
     if (progress.isComplete()) this.#behindSinceMs = undefined;
+    // Somebody may wait for what is stored already.
+    context.bell.ring();
     const activities = [
       this.#upload(store, progress),
       this.#keepSnapshots(store, progress),
@@ -120,8 +155,16 @@ export class GenerationReplication {
       await this.#restart(start.broken);
       return undefined;
     }
-    this.#snapshot = start.snapshot;
+    this.#setSnapshot(start.snapshot);
+    stats.oldestSnapshotAtMs ??= start.oldestSnapshotAtMs;
     return new ReplicaProgress({ store, source, logger, stats }, this.generation, start.stored);
+  }
+
+  #setSnapshot(snapshot: SnapshotInfo | undefined): void {
+    const { stats } = this.#context;
+    this.#snapshot = snapshot;
+    stats.snapshot = snapshot && { ...snapshot, createdAtMs: snapshot.createdAt.getTime() };
+    stats.oldestSnapshotAtMs ??= stats.snapshot?.createdAtMs;
   }
 
   /** Gives the generation up and waits for its end. */
@@ -167,18 +210,32 @@ export class GenerationReplication {
         continue;
       }
       const waitMs = passedAtMs + options.syncIntervalMs - performance.now();
-      if (waitMs > 0) await pause(waitMs, signal, stopping);
+      if (waitMs > 0) await this.#interval(waitMs);
+      this.#hurried = false;
       passedAtMs = performance.now();
       const startedAtMs = now();
       const refusal = await persist(this.#context, 'monitor', signal, () => this.#pass(store, progress));
       if (refusal === undefined) {
         // What came during the pass has been waiting for as long as the pass took, at most.
         this.#behindSinceMs = progress.isComplete() ? undefined : startedAtMs;
+        bell.ring();
         continue;
       }
       if (refusal.code === 'gap') return this.#restart(refusal.message);
       this.#context.failures.failed('monitor', refusal);
       return this.#outgrown(progress);
+    }
+  }
+
+  /** Resolves after `waitMs`, at a stop, or when somebody is in a hurry. */
+  async #interval(waitMs: number): Promise<void> {
+    if (this.#hurried) return;
+    this.#hurrying = new AbortController();
+    const { signal: cut, unlink } = linkSignals(this.#context.stopping, this.#hurrying.signal);
+    try {
+      await pause(waitMs, this.#controller.signal, cut);
+    } finally {
+      unlink();
     }
   }
 
@@ -226,7 +283,8 @@ export class GenerationReplication {
         await pause(RESTART_POLL_MS, signal, stopping);
         continue;
       }
-      this.#snapshot = taken;
+      this.#setSnapshot(taken);
+      this.#context.stats.lastUploadAtMs = Date.now();
       schedule.retentionSettled = false;
       bell.ring();
     }

@@ -1,5 +1,6 @@
 /** What a replica does now and then beside uploading: retention and validation. */
 
+import { messageOf } from '../base/errors.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
@@ -7,6 +8,7 @@ import type { ReplicaProgress } from './replica-progress.ts';
 import { linkSignals, pause } from './replica-wait.ts';
 import { enforceRetention } from './retention.ts';
 import { type ValidationResult, removeValidationFiles, validate } from './validation.ts';
+import { type Verification, writeVerification } from './verification-record.ts';
 
 /** Resolves when `dueAtMs` is reached or a stop comes; `dueAtMs` in epoch milliseconds. */
 async function waitUntil(context: ReplicaContext, dueAtMs: number, signal: AbortSignal): Promise<void> {
@@ -49,7 +51,7 @@ export interface RetentionTarget {
  * delete the objects stay, and it says so once.
  */
 export async function keepRetention(context: ReplicaContext, target: RetentionTarget): Promise<void> {
-  const { options, schedule, stopping, now, logger } = context;
+  const { options, schedule, stopping, now, logger, stats } = context;
   const { retentionMs } = options;
   if (retentionMs <= 0) return;
   const intervalMs = Math.max(1, Math.min(options.retentionCheckIntervalMs, retentionMs));
@@ -62,7 +64,7 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
     schedule.retentionSettled = true;
     const restorable = target.restorable();
     await untilStop(context, 'retainer', target.signal, async (signal) => {
-      const { settled, refusal, currentSnapshots } = await enforceRetention({
+      const { settled, refusal, currentSnapshots, oldestSnapshotAtMs } = await enforceRetention({
         store: target.store,
         retentionMs,
         currentGeneration: target.generation,
@@ -71,13 +73,14 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
         signal,
       });
       if (!settled) schedule.retentionSettled = false;
+      stats.oldestSnapshotAtMs = oldestSnapshotAtMs;
       if (restorable && currentSnapshots === 0) {
         context.source.restartGeneration('replica no longer holds a snapshot of the generation');
       }
-      if (refusal && !schedule.retentionRefused) {
+      if (refusal && !stats.retentionRefused) {
         logger.warn('retention is left to the store: deleting is not permitted', { error: refusal });
       }
-      schedule.retentionRefused = refusal !== undefined;
+      stats.retentionRefused = refusal !== undefined;
     });
   }
 }
@@ -110,12 +113,15 @@ export async function keepValidating(context: ReplicaContext, target: Validation
         progress.storedThrough(position, { signal, failFast: false });
       result = await validate({ name, store, source, logger, signal, storedThrough });
     });
-    if (result) reportValidation(context, result);
+    if (result) await reportValidation(context, result);
     schedule.validatedAtMs = now();
   }
 }
 
-function reportValidation(context: ReplicaContext, { position, problem }: ValidationResult): void {
+async function reportValidation(
+  context: ReplicaContext,
+  { position, problem }: ValidationResult,
+): Promise<void> {
   const { stats, plainLogger, failures, source, options } = context;
   if (problem === undefined) stats.validationOkCount++;
   else stats.validationErrorCount++;
@@ -126,4 +132,20 @@ function reportValidation(context: ReplicaContext, { position, problem }: Valida
     position: formatPosition(position),
   });
   if (problem !== undefined) failures.failed('validation', problem);
+  await recordVerification(context, {
+    at: new Date(context.now()).toISOString(),
+    result: problem === undefined ? 'ok' : 'failed',
+    message: problem ?? `restores to the database at ${formatPosition(position)}`,
+  });
+}
+
+/** Shows the result in the status, also after a restart. Never rejects. */
+async function recordVerification(context: ReplicaContext, verification: Verification): Promise<void> {
+  const { stats, source, options, logger } = context;
+  stats.verification = verification;
+  try {
+    await writeVerification(source.metaPath, options.name, verification);
+  } catch (error) {
+    logger.warn('cannot keep the result of the validation', { error: messageOf(error) });
+  }
 }

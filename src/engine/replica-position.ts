@@ -14,6 +14,8 @@ export interface StartingPoint {
   readonly stored: Position | undefined;
   /** The newest snapshot of the generation. */
   readonly snapshot: SnapshotInfo | undefined;
+  /** Time of the oldest snapshot of the generation, in epoch milliseconds. */
+  readonly oldestSnapshotAtMs: number | undefined;
   /** Why the generation cannot be continued; undefined when it can. */
   readonly broken: string | undefined;
 }
@@ -31,11 +33,13 @@ export async function learnPosition(
   const snapshots = await listSnapshots(store, generation, { signal });
   const segments = await listSegments(store, generation, { signal });
   const snapshot = snapshots.at(-1);
+  const oldestSnapshotAtMs = snapshots[0]?.createdAt.getTime();
+  const unknown = { stored: undefined, snapshot, oldestSnapshotAtMs };
   const hole = findHole(snapshot, segments);
-  if (hole !== undefined) return { stored: undefined, snapshot, broken: hole };
+  if (hole !== undefined) return { ...unknown, broken: hole };
   const end = await findEnd(store, source, { snapshot, segments }, signal);
-  if (typeof end === 'string') return { stored: undefined, snapshot, broken: end };
-  return { stored: end && { generation, ...end }, snapshot, broken: undefined };
+  if (typeof end === 'string') return { ...unknown, broken: end };
+  return { ...unknown, stored: end && { generation, ...end }, broken: undefined };
 }
 
 /** The first index after the newest snapshot whose WAL does not begin in the replica, although a later one is there. */

@@ -70,6 +70,11 @@ export class ReplicaProgress {
     return !isStored(this.#stored, this.#context.source.position());
   }
 
+  /** Whether everything up to `position`, of this generation, is stored. */
+  holds(position: Position): boolean {
+    return this.#stored !== undefined && isStored(position, this.#stored);
+  }
+
   /** Committed bytes that are not stored. */
   get backlogBytes(): number {
     const { source } = this.#context;
@@ -116,6 +121,7 @@ export class ReplicaProgress {
     await putSegment(store, source, range, signal);
     this.#pending = undefined;
     stats.walBytes += end - start;
+    stats.lastUploadAtMs = Date.now();
     logger.debug('wal segment written', {
       position,
       elapsed: formatDuration(performance.now() - startedAtMs),

@@ -6,6 +6,8 @@
 import { backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
 import { hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { Position } from '../format/position.ts';
+import { withCounts } from '../storage/counting-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { ReplicaOptions } from './options.ts';
@@ -14,7 +16,9 @@ import { ReplicaFailures } from './replica-failure.ts';
 import { GenerationReplication, type ReplicaLag } from './replica-generation.ts';
 import { Bell, pause } from './replica-wait.ts';
 import type { SegmentSource } from './segment-source.ts';
-import type { ReplicaStats } from './stats.ts';
+import { type ReplicaStats, newReplicaStats } from './stats.ts';
+import type { ReplicaFacts } from './status.ts';
+import { readVerification } from './verification-record.ts';
 
 /** How long calls that were aborted may take to end before a stop no longer waits for them. */
 const ABORT_GRACE_MS = 500;
@@ -43,19 +47,11 @@ export class Replica {
   #running: Promise<void> | undefined;
   #unsubscribe: (() => void) | undefined;
   #current: GenerationReplication | undefined;
+  /** Where the store is, without secrets; undefined before it was opened. */
+  #location: string | undefined;
 
   constructor({ options, source, openStore, logger, clock = Date.now }: ReplicaDependencies) {
-    this.stats = {
-      name: options.name,
-      type: options.store.type,
-      generation: undefined,
-      walIndex: 0,
-      walOffset: 0,
-      walBytes: 0,
-      validationOkCount: 0,
-      validationErrorCount: 0,
-      lastError: undefined,
-    };
+    this.stats = newReplicaStats(options.name, options.store.type);
     const ownLogger = logger.with({ db: source.path, replica: options.name });
     this.#context = {
       options,
@@ -71,7 +67,6 @@ export class Replica {
       schedule: {
         retentionCheckedAtMs: clock(),
         retentionSettled: false,
-        retentionRefused: false,
         validatedAtMs: clock(),
       },
     };
@@ -82,6 +77,7 @@ export class Replica {
     if (this.#stopping.signal.aborted) return;
     this.#unsubscribe = this.#context.source.onAdvance(() => this.#advanced());
     this.#running = this.#run();
+    void this.#readVerification();
   }
 
   /**
@@ -103,15 +99,46 @@ export class Replica {
     });
     await Promise.race([this.#end(), givenUp]);
     clearTimeout(timer);
-    const unstored = this.#current?.unstored;
-    if (unstored === undefined) return { unstored };
+    return { unstored: this.#current && this.unstored };
+  }
+
+  /** In words what the store does not hold, and why; undefined when it holds everything. */
+  get unstored(): string | undefined {
+    const unstored = this.#current ? this.#current.unstored : 'replication has not begun';
     const { lastError } = this.stats;
-    return { unstored: lastError === undefined ? unstored : `${unstored}: ${lastError}` };
+    return unstored === undefined || lastError === undefined ? unstored : `${unstored}: ${lastError}`;
   }
 
   /** How far the store is behind the database; undefined when everything committed can be restored from it. */
   lagging(): ReplicaLag | undefined {
     return this.#current?.lag;
+  }
+
+  /**
+   * Uploads without regard to the sync interval. Resolves when everything up to `position` can be restored from the
+   * store; rejects with 'aborted' when `signal` fires, and not before: what fails is tried again.
+   */
+  async storedThrough(position: Position, signal: AbortSignal): Promise<void> {
+    while (this.#current?.holds(position) !== true) {
+      this.#current?.hurry();
+      await this.#context.bell.wait(signal);
+    }
+  }
+
+  /** What its status is derived from. */
+  facts(): ReplicaFacts {
+    const current = this.#current;
+    return {
+      stats: this.stats,
+      location: this.#location,
+      syncIntervalMs: this.#context.options.syncIntervalMs,
+      replication: current && {
+        learnt: current.learnt,
+        restorable: current.restorable,
+        position: current.stored,
+        lag: current.lag,
+      },
+    };
   }
 
   async #end(): Promise<void> {
@@ -125,11 +152,27 @@ export class Replica {
   }
 
   #open(openStore: (config: StoreConfig) => Promise<ObjectStore>): Promise<ObjectStore> {
-    this.#store ??= openStore(this.#context.options.store).catch((error: unknown) => {
+    const open = async (): Promise<ObjectStore> => {
+      const store = withCounts(await openStore(this.#context.options.store), this.stats.requests);
+      this.#location = store.location;
+      return store;
+    };
+    this.#store ??= open().catch((error: unknown) => {
       this.#store = undefined;
       throw error;
     });
     return this.#store;
+  }
+
+  /** Never rejects. */
+  async #readVerification(): Promise<void> {
+    const { source, options, logger } = this.#context;
+    try {
+      const verification = await readVerification(source.metaPath, options.name);
+      this.stats.verification ??= verification;
+    } catch (error) {
+      logger.warn('cannot tell when the replica was verified last', { error: messageOf(error) });
+    }
   }
 
   #advanced(): void {

@@ -5,7 +5,7 @@
 
 import { type LitestreamError, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
+import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import {
   type SegmentInfo,
   type SnapshotInfo,
@@ -38,6 +38,11 @@ export interface RetentionCut {
   readonly generation: string;
   /** The oldest index that stays; undefined when the whole generation goes. */
   readonly beforeIndex: number | undefined;
+  /**
+   * Why: the snapshot from which the oldest moment of the window is restored, of the same generation, or of a later
+   * one when this one goes whole.
+   */
+  readonly because: SnapshotInfo;
   readonly snapshots: readonly SnapshotInfo[];
   readonly segments: readonly SegmentInfo[];
 }
@@ -75,17 +80,17 @@ export function planRetention(request: RetentionRequest): RetentionPlan {
   const cuts: RetentionCut[] = [];
   for (const generation of retentionMs > 0 ? generations : []) {
     const { name, snapshots, segments } = generation;
-    const superseded =
-      name !== currentGeneration &&
-      generation.newestMs < startMs &&
-      isSuperseded(generation, generations, startMs);
+    const mayGo = name !== currentGeneration && generation.newestMs < startMs;
+    const successor = mayGo ? successorOf(generation, generations, startMs) : undefined;
     const base = snapshots.findLast(({ createdAt }) => createdAt.getTime() <= startMs);
-    const beforeIndex = superseded ? undefined : base?.index;
-    if (!superseded && beforeIndex === undefined) continue;
+    const because = successor ?? base;
+    if (!because) continue;
+    const beforeIndex = successor ? undefined : because.index;
     const goes = ({ index }: { index: number }): boolean => beforeIndex === undefined || index < beforeIndex;
     const cut = {
       generation: name,
       beforeIndex,
+      because,
       snapshots: snapshots.filter(goes),
       segments: segments.filter(goes),
     };
@@ -122,16 +127,19 @@ function groupByGeneration({ snapshots, segments }: RetentionRequest): Generatio
   return [...groups.values()].sort((a, b) => b.newestMs - a.newestMs);
 }
 
-/** Whether a snapshot of another generation, later than all of this one, stands at or before the window's start. */
-function isSuperseded(generation: Generation, generations: readonly Generation[], startMs: number): boolean {
-  return generations.some(
-    (other) =>
-      other !== generation &&
-      other.snapshots.some(({ createdAt }) => {
-        const ms = createdAt.getTime();
-        return ms <= startMs && ms >= generation.newestMs;
-      }),
-  );
+/** A snapshot of another generation, later than all of this one, at or before the window's start. */
+function successorOf(
+  generation: Generation,
+  generations: readonly Generation[],
+  startMs: number,
+): SnapshotInfo | undefined {
+  return generations
+    .filter((other) => other !== generation)
+    .flatMap(({ snapshots }) => snapshots)
+    .find(({ createdAt }) => {
+      const ms = createdAt.getTime();
+      return ms <= startMs && ms >= generation.newestMs;
+    });
 }
 
 /** From the newest to the oldest; a snapshot comes before the segments of its index in history, so it goes after them. */
@@ -143,14 +151,50 @@ function deletionOrder({ snapshots, segments }: RetentionCut): string[] {
   return places.sort((a, b) => b.index - a.index || b.offset - a.offset).map(({ key }) => key);
 }
 
-export interface EnforceRetentionRequest {
+export interface SurveyRequest {
   readonly store: ObjectStore;
   readonly retentionMs: number;
-  readonly currentGeneration: string;
+  /** undefined: the generation with the newest object. */
+  readonly currentGeneration: string | undefined;
   /** Epoch milliseconds. */
   readonly now: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Survey {
+  /** All of the replica. */
+  readonly snapshots: readonly SnapshotInfo[];
+  readonly segments: readonly SegmentInfo[];
+  readonly plan: RetentionPlan;
+}
+
+/** Lists the replica and plans what may go, with the grace period that is kept for restores under way. */
+export async function surveyRetention(request: SurveyRequest): Promise<Survey> {
+  const { store, retentionMs, now, signal } = request;
+  const snapshots: SnapshotInfo[] = [];
+  const segments: SegmentInfo[] = [];
+  for (const generation of await listGenerations(store, { signal })) {
+    snapshots.push(...(await listSnapshots(store, generation, { signal })));
+    for (const segment of await listSegments(store, generation, { signal })) segments.push(segment);
+  }
+  const currentGeneration = request.currentGeneration ?? newestGeneration([...snapshots, ...segments]);
+  const graceMs = Math.min(MAX_GRACE_MS, retentionMs / 10);
+  const plan = planRetention({ snapshots, segments, now, retentionMs, currentGeneration, graceMs });
+  return { snapshots, segments, plan };
+}
+
+/** Empty for an empty replica. */
+function newestGeneration(objects: readonly (SnapshotInfo | SegmentInfo)[]): string {
+  let newest: SnapshotInfo | SegmentInfo | undefined;
+  for (const object of objects) {
+    if (!newest || object.createdAt > newest.createdAt) newest = object;
+  }
+  return newest?.generation ?? '';
+}
+
+export interface EnforceRetentionRequest extends SurveyRequest {
+  readonly currentGeneration: string;
   readonly logger: Logger;
-  readonly signal: AbortSignal;
 }
 
 export interface RetentionResult {
@@ -160,32 +204,51 @@ export interface RetentionResult {
   readonly refusal: LitestreamError | undefined;
   /** How many snapshots of the current generation the replica held before anything was deleted. */
   readonly currentSnapshots: number;
+  /** Time of the oldest snapshot that is left, in epoch milliseconds; undefined when there is none. */
+  readonly oldestSnapshotAtMs: number | undefined;
+}
+
+/** Deletes what a plan says, in its order. Idempotent. */
+export async function deleteExpired(
+  store: ObjectStore,
+  { deletions }: RetentionPlan,
+  options?: CallOptions,
+): Promise<void> {
+  for (let at = 0; at < deletions.length; at += DELETE_BATCH) {
+    await store.delete(deletions.slice(at, at + DELETE_BATCH), options);
+  }
 }
 
 /** Lists the replica and deletes what has left the window. */
 export async function enforceRetention(request: EnforceRetentionRequest): Promise<RetentionResult> {
-  const { store, retentionMs, currentGeneration, now, logger, signal } = request;
-  const snapshots: SnapshotInfo[] = [];
-  const segments: SegmentInfo[] = [];
-  for (const generation of await listGenerations(store, { signal })) {
-    snapshots.push(...(await listSnapshots(store, generation, { signal })));
-    for (const segment of await listSegments(store, generation, { signal })) segments.push(segment);
-  }
+  const { store, currentGeneration, logger, signal } = request;
+  const { snapshots, plan } = await surveyRetention(request);
   const currentSnapshots = snapshots.filter(({ generation }) => generation === currentGeneration).length;
-  const graceMs = Math.min(MAX_GRACE_MS, retentionMs / 10);
-  const plan = planRetention({ snapshots, segments, now, retentionMs, currentGeneration, graceMs });
   try {
-    for (let at = 0; at < plan.deletions.length; at += DELETE_BATCH) {
-      await store.delete(plan.deletions.slice(at, at + DELETE_BATCH), { signal });
-    }
+    await deleteExpired(store, plan, { signal });
   } catch (error) {
     const wrapped = wrapError(error, `delete from ${store.location} what left the retention window`);
     if (wrapped.code !== 'permission') throw wrapped;
-    return { settled: false, refusal: wrapped, currentSnapshots };
+    return {
+      settled: false,
+      refusal: wrapped,
+      currentSnapshots,
+      oldestSnapshotAtMs: oldestMs(snapshots),
+    };
   }
   for (const cut of plan.cuts) logCut(logger, cut);
   const left = new Set([...plan.keptSnapshots, ...plan.keptSegments].map(({ generation }) => generation));
-  return { settled: plan.keptSnapshots.length <= 1 && left.size <= 1, refusal: undefined, currentSnapshots };
+  return {
+    settled: plan.keptSnapshots.length <= 1 && left.size <= 1,
+    refusal: undefined,
+    currentSnapshots,
+    oldestSnapshotAtMs: oldestMs(plan.keptSnapshots),
+  };
+}
+
+function oldestMs(snapshots: readonly SnapshotInfo[]): number | undefined {
+  const times = snapshots.map(({ createdAt }) => createdAt.getTime());
+  return times.length === 0 ? undefined : Math.min(...times);
 }
 
 function logCut(logger: Logger, { generation, beforeIndex, snapshots, segments }: RetentionCut): void {

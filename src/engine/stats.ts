@@ -1,10 +1,37 @@
-/** Numbers that the engine counts while it replicates: what metrics and status are made of. Plain data, no logic. */
+/** Numbers that the engine counts while it replicates: what metrics and status are made of. Plain data. */
+
+import type { ErrorCode } from '../base/errors.ts';
+import { RequestTallies } from '../storage/counting-store.ts';
+import type { Verification } from './verification-record.ts';
 
 export interface CheckpointStats {
   /** Completed attempts, also those that found it busy. */
   count: number;
   errorCount: number;
   seconds: number;
+}
+
+/** Something that fails, or failed. Times in epoch milliseconds. */
+export interface FailureStats {
+  /** What fails, by v0.3.13's names: `monitor` is the upload. */
+  readonly activity: 'monitor' | 'snapshotter' | 'retainer' | 'validation';
+  readonly message: string;
+  /** Undefined for what is no expected failure. */
+  readonly code: ErrorCode | undefined;
+  /** When it failed for the first time in a row. */
+  readonly sinceMs: number;
+  /** When it failed last. */
+  readonly atMs: number;
+}
+
+/** A snapshot in a replica. */
+export interface SnapshotStats {
+  readonly generation: string;
+  readonly index: number;
+  /** Compressed. */
+  readonly sizeBytes: number;
+  /** By the store's clock, in epoch milliseconds. */
+  readonly createdAtMs: number;
 }
 
 export interface ReplicaStats {
@@ -20,6 +47,22 @@ export interface ReplicaStats {
   validationErrorCount: number;
   /** Message of the last failure that is not mended yet. */
   lastError: string | undefined;
+  /** What fails at present, the most important first. */
+  failures: readonly FailureStats[];
+  /** The newest failure, also when it is mended by now. */
+  lastFailure: FailureStats | undefined;
+  /** When the last segment or snapshot was stored, in epoch milliseconds. */
+  lastUploadAtMs: number | undefined;
+  /** The newest snapshot of the present generation. */
+  snapshot: SnapshotStats | undefined;
+  /** Time of the oldest snapshot that is known to be there, in epoch milliseconds. */
+  oldestSnapshotAtMs: number | undefined;
+  /** The result of the last verification, also of an earlier process. */
+  verification: Verification | undefined;
+  /** The store does not permit to delete: what left the retention window stays. */
+  retentionRefused: boolean;
+  /** Requests of this replica alone. */
+  readonly requests: RequestTallies;
 }
 
 export interface DatabaseStats {
@@ -39,5 +82,49 @@ export interface DatabaseStats {
   readonly checkpoints: Map<'PASSIVE', CheckpointStats>;
   /** Time for which our rotations held SQLite's write lock. */
   writerBlockedSeconds: number;
+  /** When the WAL was last brought to a place where it starts over, in epoch milliseconds. */
+  lastRotationAtMs: number | undefined;
   readonly replicas: ReplicaStats[];
+}
+
+export function newReplicaStats(name: string, type: string): ReplicaStats {
+  return {
+    name,
+    type,
+    generation: undefined,
+    walIndex: 0,
+    walOffset: 0,
+    walBytes: 0,
+    validationOkCount: 0,
+    validationErrorCount: 0,
+    lastError: undefined,
+    failures: [],
+    lastFailure: undefined,
+    lastUploadAtMs: undefined,
+    snapshot: undefined,
+    oldestSnapshotAtMs: undefined,
+    verification: undefined,
+    retentionRefused: false,
+    requests: new RequestTallies(),
+  };
+}
+
+/** The numbers of a database that was not tried yet. */
+export function newDatabaseStats(path: string): DatabaseStats {
+  return {
+    path,
+    problem: 'starting',
+    sizeBytes: 0,
+    walSizeBytes: 0,
+    totalWalBytes: 0,
+    shadowWalIndex: 0,
+    shadowWalSizeBytes: 0,
+    syncCount: 0,
+    syncErrorCount: 0,
+    syncSeconds: 0,
+    checkpoints: new Map([['PASSIVE', { count: 0, errorCount: 0, seconds: 0 }]]),
+    writerBlockedSeconds: 0,
+    lastRotationAtMs: undefined,
+    replicas: [],
+  };
 }

@@ -1,5 +1,5 @@
 /**
- * Counts operations and bytes by kind of store, process-wide, for metrics. An operation is a call of the contract: an
+ * Counts operations and bytes by kind of store: process-wide for metrics, and for each replica. An operation is a call of the contract: an
  * upload in parts is one PUT, a listing of many pages one LIST.
  */
 
@@ -32,33 +32,63 @@ interface Tally {
   bytes: number;
 }
 
-const tallies = new Map<string, Tally>();
+/** Where counting stores count. */
+export class RequestTallies {
+  readonly #tallies = new Map<string, Tally>();
+  /** Goes up with every call, answer, and piece of a body: while it stands still nothing moves. */
+  activity = 0;
+
+  counts(): RequestCount[] {
+    return [...this.#tallies.values()].map((tally) => ({ ...tally }));
+  }
+
+  of(type: string, operation: StoreOperation): Tally {
+    const name = `${type} ${operation}`;
+    let tally = this.#tallies.get(name);
+    if (tally === undefined) {
+      tally = { type, operation, count: 0, bytes: 0 };
+      this.#tallies.set(name, tally);
+    }
+    return tally;
+  }
+
+  /** `stream`; each piece is activity and is given to `onChunk`. */
+  async *watch<T>(stream: AsyncIterable<T>, onChunk: (chunk: T) => void): AsyncGenerator<T, void, undefined> {
+    for await (const chunk of stream) {
+      this.activity++;
+      onChunk(chunk);
+      yield chunk;
+    }
+    this.activity++;
+  }
+}
+
+const processWide = new RequestTallies();
 
 /** What all counting stores of this process have done so far. */
 export function requestCounts(): RequestCount[] {
-  return [...tallies.values()].map((tally) => ({ ...tally }));
+  return processWide.counts();
 }
 
-function tallyOf(type: string, operation: StoreOperation): Tally {
-  const name = `${type} ${operation}`;
-  let tally = tallies.get(name);
-  if (tally === undefined) {
-    tally = { type, operation, count: 0, bytes: 0 };
-    tallies.set(name, tally);
-  }
-  return tally;
-}
-
-/** `store`, counted. */
-export function withCounts(store: ObjectStore): ObjectStore {
-  return new CountingStore(store);
+/** `store`, counted in `tallies`; process-wide by default. */
+export function withCounts(store: ObjectStore, tallies: RequestTallies = processWide): ObjectStore {
+  return new CountingStore(store, tallies);
 }
 
 class CountingStore implements ObjectStore {
   readonly #store: ObjectStore;
+  readonly #tallies: RequestTallies;
 
-  constructor(store: ObjectStore) {
+  constructor(store: ObjectStore, tallies: RequestTallies) {
     this.#store = store;
+    this.#tallies = tallies;
+  }
+
+  #begin(operation: StoreOperation): Tally {
+    const tally = this.#tallies.of(this.type, operation);
+    tally.count++;
+    this.#tallies.activity++;
+    return tally;
   }
 
   get type(): string {
@@ -74,20 +104,19 @@ class CountingStore implements ObjectStore {
   }
 
   async *list(prefix: string, options?: CallOptions): AsyncGenerator<ObjectInfo, void, undefined> {
-    tallyOf(this.type, 'LIST').count++;
-    yield* this.#store.list(prefix, options);
+    this.#begin('LIST');
+    yield* this.#tallies.watch(this.#store.list(prefix, options), () => undefined);
   }
 
   async *listPrefixes(prefix: string, options?: CallOptions): AsyncGenerator<string, void, undefined> {
-    tallyOf(this.type, 'LIST').count++;
-    yield* this.#store.listPrefixes(prefix, options);
+    this.#begin('LIST');
+    yield* this.#tallies.watch(this.#store.listPrefixes(prefix, options), () => undefined);
   }
 
   async get(key: string, options?: GetOptions): Promise<ObjectBody> {
-    const tally = tallyOf(this.type, 'GET');
-    tally.count++;
-    const body = await this.#store.get(key, options);
-    return { sizeBytes: body.sizeBytes, stream: counted(body.stream, tally) };
+    const tally = this.#begin('GET');
+    const { sizeBytes, stream } = await this.#store.get(key, options);
+    return { sizeBytes, stream: this.#tallies.watch(stream, (chunk) => (tally.bytes += chunk.length)) };
   }
 
   async put(
@@ -95,29 +124,20 @@ class CountingStore implements ObjectStore {
     body: Uint8Array | AsyncIterable<Uint8Array>,
     options?: PutOptions,
   ): Promise<ObjectInfo> {
-    const tally = tallyOf(this.type, 'PUT');
-    tally.count++;
-    const info = await this.#store.put(key, body, options);
+    const tally = this.#begin('PUT');
+    const watched = body instanceof Uint8Array ? body : this.#tallies.watch(body, () => undefined);
+    const info = await this.#store.put(key, watched, options);
     tally.bytes += info.sizeBytes;
+    this.#tallies.activity++;
     return info;
   }
 
   delete(keys: readonly string[], options?: CallOptions): Promise<void> {
-    tallyOf(this.type, 'DELETE').count++;
+    this.#begin('DELETE');
     return this.#store.delete(keys, options);
   }
 
   close(): Promise<void> {
     return this.#store.close();
-  }
-}
-
-async function* counted(
-  stream: AsyncIterable<Uint8Array>,
-  tally: Tally,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of stream) {
-    tally.bytes += chunk.length;
-    yield chunk;
   }
 }

@@ -5,14 +5,14 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createLogger } from '../../src/base/logger.ts';
-import type { DatabaseStats } from '../../src/engine/stats.ts';
+import { type DatabaseStats, newDatabaseStats, newReplicaStats } from '../../src/engine/stats.ts';
 import { parseBindAddress, startMetricsServer } from '../../src/web/metrics.ts';
 import type { MetricsServer } from '../../src/web/metrics.ts';
 import { startLitestream, until, withTempDir } from '../support/process.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
 const STATS: DatabaseStats = {
-  path: '/data/a "b".db',
+  ...newDatabaseStats('/data/a "b".db'),
   problem: undefined,
   sizeBytes: 8192,
   walSizeBytes: 4152,
@@ -26,8 +26,7 @@ const STATS: DatabaseStats = {
   writerBlockedSeconds: 0.125,
   replicas: [
     {
-      name: 's3',
-      type: 's3',
+      ...newReplicaStats('s3', 's3'),
       generation: '0123456789abcdef',
       walIndex: 3,
       walOffset: 4152,

@@ -1,0 +1,28 @@
+/** Where a database and its meta directory are. */
+
+import { realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
+
+/** `DIR/.FILE-litestream`, where v0.3.13 has it too. */
+export function defaultMetaPath(databasePath: string): string {
+  return join(dirname(databasePath), `.${basename(databasePath)}-litestream`);
+}
+
+/** The database file with all symlinks followed. @throws LitestreamError 'not-found', 'config' when it is no file */
+export async function findDatabaseFile(databasePath: string): Promise<string> {
+  try {
+    const path = await realpath(databasePath);
+    if (!(await stat(path)).isFile()) {
+      throw new LitestreamError(
+        'config',
+        `${databasePath} is not a file: give the path of a SQLite database`,
+      );
+    }
+    return path;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT')
+      throw new LitestreamError('not-found', `database ${databasePath} is not there`);
+    throw wrapError(error, `find database ${databasePath}`);
+  }
+}

@@ -1,0 +1,25 @@
+/** Where following stands, by SQLite's own wal-index and the files on disk: what the watchdog goes by. */
+
+import { stat } from 'node:fs/promises';
+import type { DatabaseSession } from './database-session.ts';
+import { walExtent } from './rotation-control.ts';
+
+export interface Standing {
+  /** The wal-index has commits that are not copied. */
+  readonly behind: boolean;
+  /** Differs from one time to the next as long as anything moves. */
+  readonly marks: string;
+}
+
+export async function standingOf(session: DatabaseSession): Promise<Standing> {
+  const walIndex = session.walIndex();
+  const wal = walExtent(session);
+  const same = wal && walIndex?.salt1 === wal.salt1 && walIndex.salt2 === wal.salt2;
+  const behind = walIndex !== undefined && walIndex.mxFrame > (same ? wal.frames : 0);
+  const { index, offset } = session.position;
+  // Long copies and checkpoints show in the files that they write.
+  const files = [session.shadow.pathOf(index), session.realPath];
+  const written = await Promise.all(files.map((path) => stat(path).catch(() => undefined)));
+  const marks = written.map((file) => `${file?.size ?? 0}:${file?.mtimeMs ?? 0}`);
+  return { behind, marks: [index, offset, ...marks].join(' ') };
+}
