@@ -1,15 +1,15 @@
 /** Opens stores by their config. The only place that names drivers; each is loaded when it is first needed. */
 
 import { withCounts } from './counting-store.ts';
-import type { ObjectStore } from './object-store.ts';
+import type { ObjectStore, OpenOptions } from './object-store.ts';
 import type { StoreConfig } from './store-config.ts';
 
 /** Opens the store of `config`, counted. Sends no request: a store that is unreachable shows at the first call. */
-export async function openStore(config: StoreConfig): Promise<ObjectStore> {
-  return withCounts(await openDriver(config));
+export async function openStore(config: StoreConfig, options: OpenOptions = {}): Promise<ObjectStore> {
+  return withCounts(await openDriver(config, options));
 }
 
-async function openDriver(config: StoreConfig): Promise<ObjectStore> {
+async function openDriver(config: StoreConfig, options: OpenOptions): Promise<ObjectStore> {
   switch (config.type) {
     case 'file': {
       const { openFileStore } = await import('./file/file-store.ts');
@@ -18,6 +18,18 @@ async function openDriver(config: StoreConfig): Promise<ObjectStore> {
     case 's3': {
       const { openS3Store } = await import('./s3/s3-store.ts');
       return openS3Store(config);
+    }
+    case 'gcs': {
+      const { openGcsStore } = await import('./gcs/gcs-store.ts');
+      return openGcsStore(config);
+    }
+    case 'abs': {
+      const { openAbsStore } = await import('./abs/abs-store.ts');
+      return openAbsStore(config);
+    }
+    case 'sftp': {
+      const { openSftpStore } = await import('./sftp/sftp-store.ts');
+      return openSftpStore(config, options);
     }
   }
 }

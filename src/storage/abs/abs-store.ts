@@ -1,0 +1,235 @@
+/** Objects in a container of Azure Blob Storage, under a key prefix. It must not know what the objects are. */
+
+import type { Readable } from 'node:stream';
+import type { BlobDownloadResponseParsed, ContainerClient } from '@azure/storage-blob';
+import { throwIfAborted } from '../../base/concurrency.ts';
+import { LitestreamError, assert } from '../../base/errors.ts';
+import { abortable, complete, nothing } from '../body.ts';
+import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import type {
+  CallOptions,
+  GetOptions,
+  ObjectBody,
+  ObjectInfo,
+  ObjectStore,
+  PutOptions,
+  StoreCapabilities,
+} from '../object-store.ts';
+import { BODY_ATTEMPTS } from '../part-sender.ts';
+import { basePartSize, partsOf, preceded } from '../parts.ts';
+import { retrying } from '../retry.ts';
+import type { AbsStoreConfig } from '../store-config.ts';
+import type { AbsTimeouts } from './agents.ts';
+import { bufferOf, checksumOf, uploadBlocks } from './blocks.ts';
+import { DEFAULT_TIMEOUTS } from './client.ts';
+import { absError, hasAzureCode } from './errors.ts';
+import { AbsSession } from './session.ts';
+import type { Abortable } from './session.ts';
+
+/** Deletes under way at once: each is a small request of its own, since not every server has batches. */
+const DELETES_AT_ONCE = 8;
+/** A page is parsed in one go, while nothing else runs. */
+const PAGE_SIZE = 1000;
+
+/** Opens a container as an object store. Sends nothing before the first call. */
+export function openAbsStore(config: AbsStoreConfig, timeouts: AbsTimeouts = DEFAULT_TIMEOUTS): ObjectStore {
+  return new AbsStore(config, timeouts);
+}
+
+class AbsStore implements ObjectStore {
+  readonly type = 'abs';
+  readonly location: string;
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 4 };
+  readonly #session: AbsSession;
+
+  constructor(config: AbsStoreConfig, timeouts: AbsTimeouts) {
+    this.#session = new AbsSession(config, timeouts);
+    const { account, container, endpoint } = this.#session.target;
+    const url = `abs://${account}@${container}${config.path === '' ? '' : `/${config.path}`}`;
+    this.location = config.endpoint === undefined ? url : `${url} (endpoint ${endpoint})`;
+  }
+
+  async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
+    checkPrefix(prefix);
+    const { signal } = options;
+    const pages = this.#pages(prefix, signal, (container, marker, call) =>
+      container.listBlobsFlat(call).byPage(marker),
+    );
+    for await (const { segment } of pages) {
+      for (const { name, properties } of segment.blobItems) {
+        throwIfAborted(signal);
+        const key = this.#session.keyOf(name);
+        // Folder markers and names that we could not ask for are not ours.
+        if (!isKey(key)) continue;
+        yield { key, sizeBytes: properties.contentLength ?? 0, modifiedAt: properties.lastModified };
+      }
+    }
+  }
+
+  async *listPrefixes(prefix: string, options: CallOptions = {}): AsyncGenerator<string, void, undefined> {
+    checkFolderPrefix(prefix);
+    const { signal } = options;
+    const pages = this.#pages(prefix, signal, (container, marker, call) =>
+      container.listBlobsByHierarchy('/', call).byPage(marker),
+    );
+    for await (const { segment } of pages) {
+      for (const { name } of segment.blobPrefixes ?? []) {
+        throwIfAborted(signal);
+        const part = this.#session.keyOf(name).slice(prefix.length, -1);
+        if (isKey(part)) yield part;
+      }
+    }
+  }
+
+  /** The pages of a listing; `open` begins it at a marker. */
+  async *#pages<P extends { readonly continuationToken?: string }>(
+    prefix: string,
+    signal: AbortSignal | undefined,
+    open: (
+      container: ContainerClient,
+      marker: { maxPageSize: number; continuationToken?: string },
+      call: Abortable & { prefix: string },
+    ) => AsyncIterator<P>,
+  ): AsyncGenerator<P, void, undefined> {
+    const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    let continuationToken: string | undefined;
+    do {
+      const marker = {
+        maxPageSize: PAGE_SIZE,
+        ...(continuationToken === undefined ? {} : { continuationToken }),
+      };
+      const page = await this.#session.send(
+        async (container, call) =>
+          await open(container, marker, { ...call, prefix: this.#session.nameOf(prefix) }).next(),
+        what,
+        signal,
+      );
+      if (page.done === true) return;
+      yield page.value;
+      continuationToken = page.value.continuationToken;
+    } while (continuationToken !== undefined && continuationToken !== '');
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
+    checkKey(key);
+    const { range, signal } = options;
+    const { start = 0, end } = range ?? {};
+    assert(
+      start >= 0 && (end === undefined || start < end),
+      `byte range ${start}-${end ?? ''} of ${key} is empty`,
+    );
+    const what = `get ${key}`;
+    let answer: BlobDownloadResponseParsed;
+    try {
+      const count = end === undefined ? undefined : end - start;
+      answer = await this.#session.sendFor(
+        key,
+        (blob, call) => blob.download(start, count, { ...call, maxRetryRequests: 0 }),
+        what,
+        signal,
+      );
+    } catch (error) {
+      // A range behind the end is an error of Azure's, not of ours.
+      if (range !== undefined && hasAzureCode(error, 'InvalidRange'))
+        return { sizeBytes: 0, stream: nothing() };
+      throw error;
+    }
+    return this.#bodyOf(answer, start > 0 || end !== undefined, what, signal);
+  }
+
+  #bodyOf(
+    answer: BlobDownloadResponseParsed,
+    ranged: boolean,
+    what: string,
+    signal: AbortSignal | undefined,
+  ): ObjectBody {
+    const stream = answer.readableStreamBody as Readable | undefined;
+    const sizeBytes = answer.contentLength;
+    // It breaks with its connection, even before anybody reads it; who reads it then is told.
+    stream?.on('error', () => undefined);
+    if (stream === undefined || sizeBytes === undefined) {
+      throw new LitestreamError('io', `${what}: the answer has no body or no length: check endpoint`);
+    }
+    if (ranged && answer.contentRange === undefined) {
+      stream.destroy();
+      throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
+    }
+    const toError = (error: unknown, place: string): LitestreamError =>
+      absError(error, place, this.#session.target, signal);
+    return { sizeBytes, stream: complete(stream, { sizeBytes, what, signal, toError }) };
+  }
+
+  async put(
+    key: string,
+    body: Uint8Array | AsyncIterable<Uint8Array>,
+    options: PutOptions = {},
+  ): Promise<ObjectInfo> {
+    checkKey(key);
+    const { signal } = options;
+    throwIfAborted(signal);
+    const inMemory = body instanceof Uint8Array;
+    const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes);
+    const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize);
+    try {
+      const first = await parts.next();
+      assert(first.done !== true, 'a body has at least one part');
+      if (!first.value.last) {
+        const upload = { concurrency: this.capabilities.concurrency, signal };
+        return { key, ...(await uploadBlocks(this.#session, key, preceded(first.value, parts), upload)) };
+      }
+      const { data } = first.value;
+      // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
+      const attempts = inMemory ? 1 : BODY_ATTEMPTS;
+      const modifiedAt = await retrying(() => this.#putWhole(key, data, signal), { attempts, signal });
+      return { key, sizeBytes: data.length, modifiedAt };
+    } finally {
+      await parts.return();
+    }
+  }
+
+  async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
+    const { lastModified } = await this.#session.sendFor(
+      key,
+      (blob, call) => blob.upload(bufferOf(data), data.length, { ...call, ...checksumOf(data) }),
+      `put ${key}`,
+      signal,
+    );
+    return lastModified ?? new Date();
+  }
+
+  async delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
+    for (const key of keys) checkKey(key);
+    throwIfAborted(options.signal);
+    const queue = keys.values();
+    let failure: { error: unknown } | undefined;
+    const work = async (): Promise<void> => {
+      for (const key of queue) {
+        if (failure !== undefined) return;
+        await this.#deleteOne(key, options.signal).catch((error: unknown) => {
+          failure ??= { error };
+        });
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(DELETES_AT_ONCE, keys.length) }, work));
+    if (failure !== undefined) throw failure.error;
+  }
+
+  async #deleteOne(key: string, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#session.sendFor(
+        key,
+        // Snapshots of a blob, which somebody else made, would keep it from being deleted for ever.
+        (blob, call) => blob.delete({ ...call, deleteSnapshots: 'include' }),
+        `delete ${key}`,
+        signal,
+      );
+    } catch (error) {
+      if (!hasAzureCode(error, 'BlobNotFound')) throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    this.#session.close();
+    return Promise.resolve();
+  }
+}
