@@ -182,12 +182,13 @@ export class DatabaseSession {
       reader.close();
       throw error;
     }
-    const { index, offset } = this.chain;
+    const { index, offset, checksum } = this.chain;
     const position = { generation: this.#shadow.generation, index, offset };
+    const [seen] = offset > 0 ? await this.#shadow.commitTimes(index, offset - 1, offset) : [];
     const hold = new DatabaseHold(
       this.#files,
       reader,
-      { position, pageSizeBytes: this.pageSizeBytes },
+      { position, checksum, timeMs: seen?.timeMs ?? this.#shadow.now(), pageSizeBytes: this.pageSizeBytes },
       (released) => this.#holds.delete(released),
     );
     this.#holds.add(hold);

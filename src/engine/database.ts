@@ -15,6 +15,7 @@ import { Mutex, sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, messageOf, wrapError } from '../base/errors.ts';
 import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
+import type { CommitTime } from '../format/object-trailer.ts';
 import { comparePositions, type Position } from '../format/position.ts';
 import type { WalChecksum } from '../sqlite/wal.ts';
 import type { Checkpointer } from './checkpointer.ts';
@@ -235,6 +236,11 @@ export class Database implements SegmentSource {
   readShadow(index: number, start: number, end: number): Promise<Uint8Array> {
     if (!this.#shadow) throw new LitestreamError('not-found', `no shadow wal of ${this.path}`);
     return this.#shadow.read(index, start, end);
+  }
+
+  async commitTimes(index: number, start: number, end: number): Promise<readonly CommitTime[]> {
+    if (!this.#shadow) throw new LitestreamError('not-found', `no shadow wal of ${this.path}`);
+    return this.#shadow.commitTimes(index, start, end);
   }
 
   async contains(index: number, offset: number, checksum: WalChecksum): Promise<boolean> {

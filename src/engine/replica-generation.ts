@@ -157,7 +157,7 @@ export class GenerationReplication {
     }
     this.#setSnapshot(start.snapshot);
     stats.oldestSnapshotAtMs ??= start.oldestSnapshotAtMs;
-    return new ReplicaProgress({ store, source, logger, stats }, this.generation, start.stored);
+    return new ReplicaProgress({ store, source, logger, stats }, this.generation, start.stored, start.end);
   }
 
   #setSnapshot(snapshot: SnapshotInfo | undefined): void {

@@ -12,6 +12,8 @@ import type { SegmentSource } from './segment-source.ts';
 export interface StartingPoint {
   /** The end of what is stored of the generation; undefined when nothing is. */
   readonly stored: Position | undefined;
+  /** The end of the last segment before `stored`; undefined when there is none. */
+  readonly end: SegmentEnd | undefined;
   /** The newest snapshot of the generation. */
   readonly snapshot: SnapshotInfo | undefined;
   /** Time of the oldest snapshot of the generation, in epoch milliseconds. */
@@ -34,12 +36,13 @@ export async function learnPosition(
   const segments = await listSegments(store, generation, { signal });
   const snapshot = snapshots.at(-1);
   const oldestSnapshotAtMs = snapshots[0]?.createdAt.getTime();
-  const unknown = { stored: undefined, snapshot, oldestSnapshotAtMs };
+  const unknown = { stored: undefined, end: undefined, snapshot, oldestSnapshotAtMs };
   const hole = findHole(snapshot, segments);
   if (hole !== undefined) return { ...unknown, broken: hole };
   const end = await findEnd(store, source, { snapshot, segments }, signal);
   if (typeof end === 'string') return { ...unknown, broken: end };
-  return { ...unknown, stored: end && { generation, ...end }, broken: undefined };
+  const stored = end && { generation, index: end.index, offset: end.offset };
+  return { ...unknown, stored, end: end && 'checksum' in end ? end : undefined, broken: undefined };
 }
 
 /** The first index after the newest snapshot whose WAL does not begin in the replica, although a later one is there. */
@@ -54,7 +57,8 @@ function findHole(snapshot: SnapshotInfo | undefined, segments: readonly Segment
   return undefined;
 }
 
-type Place = Omit<Position, 'generation'>;
+/** The end of a segment, or the start of an index of which nothing is stored. */
+type Place = SegmentEnd | { readonly index: number; readonly offset: 0 };
 
 interface Contents {
   readonly snapshot: SnapshotInfo | undefined;
@@ -109,9 +113,8 @@ async function provenEnd(
   segment: SegmentInfo,
   end: SegmentEnd,
 ): Promise<Place | string> {
-  const place = { index: segment.index, offset: end.offset };
-  if (await source.contains(place.index, place.offset, end.checksum)) return place;
-  return `replica's end ${formatIndex(place.index)}:${place.offset} is not in the shadow wal`;
+  if (await source.contains(segment.index, end.offset, end.checksum)) return end;
+  return `replica's end ${formatIndex(segment.index)}:${end.offset} is not in the shadow wal`;
 }
 
 /** Whether writing on from `end` of `segment` writes the object of `next` anew, under the same key. */

@@ -7,7 +7,7 @@ import type { Logger } from '../base/logger.ts';
 import { type Position, comparePositions, formatPosition } from '../format/position.ts';
 import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import { type SegmentRange, nextSegment, nextStart, putSegment } from './replica-segment.ts';
+import { type SegmentEnd, type SegmentRange, nextSegment, nextStart, putSegment } from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
 import type { ReplicaStats } from './stats.ts';
 
@@ -34,6 +34,8 @@ export class ReplicaProgress {
   readonly generation: string;
   readonly #context: ProgressContext;
   #stored: Position | undefined;
+  /** End of the last segment, which the next one names. */
+  #end: SegmentEnd | undefined;
   /** The range whose upload failed: stored again as it was, since the failed request may still take effect. */
   #pending: SegmentRange | undefined;
   readonly #waiters = new Set<Waiter>();
@@ -41,10 +43,17 @@ export class ReplicaProgress {
   /**
    * @param generation the source's generation
    * @param stored end of what the replica holds of it; undefined: nothing, until begin() says where to start
+   * @param end of its last segment, if it has one
    */
-  constructor(context: ProgressContext, generation: string, stored: Position | undefined) {
+  constructor(
+    context: ProgressContext,
+    generation: string,
+    stored: Position | undefined,
+    end?: SegmentEnd,
+  ) {
     this.#context = context;
     this.generation = generation;
+    this.#end = end;
     if (stored) this.#advance(stored);
   }
 
@@ -118,7 +127,7 @@ export class ReplicaProgress {
     const position = formatPosition({ generation, index, offset: start });
     logger.debug('write wal segment', { position });
     const startedAtMs = performance.now();
-    await putSegment(store, source, range, signal);
+    this.#end = await putSegment(store, source, range, { previous: this.#end, signal });
     this.#pending = undefined;
     stats.walBytes += end - start;
     stats.lastUploadAtMs = Date.now();

@@ -1,8 +1,9 @@
 /** WAL segments of a replica: which bytes of the shadow WAL come next, how they are stored, where a stored one ends. */
 
 import { LitestreamError, assert, wrapError } from '../base/errors.ts';
-import { decodeLz4Frame, encodeLz4Frame, encodeLz4FrameBytes } from '../format/lz4-frame.ts';
+import { type Lz4End, decodeLz4Frame, encodeLz4Frame, encodeLz4FrameBytes } from '../format/lz4-frame.ts';
 import { segmentKey } from '../format/names.ts';
+import { type ChainEnd, encodeTrailer } from '../format/object-trailer.ts';
 import type { Position } from '../format/position.ts';
 import {
   WAL_FRAME_HEADER_SIZE,
@@ -14,6 +15,7 @@ import {
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SegmentInfo } from './catalog.ts';
 import type { SegmentSource } from './segment-source.ts';
+import { segmentTrailerOf, trailerOf } from './trailer-reader.ts';
 
 /** A larger backlog is cut at a commit boundary; a single larger transaction stays whole. */
 export const MAX_SEGMENT_SIZE: number = 64 << 20;
@@ -106,35 +108,47 @@ async function cutAtCommit(source: SegmentSource, range: SegmentRange, maxBytes:
   return range.end;
 }
 
+/** Where a stored segment ends: at WAL_HEADER_SIZE when it is nothing but a WAL header. */
+export interface SegmentEnd extends ChainEnd {
+  /** Time of its last commit in epoch milliseconds; undefined for a segment of v0.3.13's. */
+  readonly timeMs: number | undefined;
+}
+
 /**
  * Stores a segment. Idempotent: the same range gives the same object. Memory is bounded whatever the range.
+ * @param previous end of the segment before it in the replica, if there is one
+ * @returns its end
  * @throws LitestreamError 'unsupported' when its offset does not fit into the format's names
  */
 export async function putSegment(
   store: ObjectStore,
   source: SegmentSource,
   range: SegmentRange,
-  signal: AbortSignal,
-): Promise<void> {
-  const key = segmentKey(range.generation, range.index, range.start);
-  const sizeBytes = range.end - range.start;
-  const body =
-    sizeBytes <= READ_SIZE
-      ? encodeLz4FrameBytes(await readRange(source, range))
-      : encodeLz4Frame(readChunks(source, range));
+  { previous, signal }: { readonly previous: SegmentEnd | undefined; readonly signal: AbortSignal },
+): Promise<SegmentEnd> {
+  const { generation, index, start, end } = range;
+  const key = segmentKey(generation, index, start);
+  const sizeBytes = end - start;
+  const data = sizeBytes <= READ_SIZE ? await readRange(source, range) : undefined;
+  const frameSize = walFrameSize(source.pageSizeBytes);
+  const lastFrame = data ?? (await readRange(source, { ...range, start: end - frameSize }));
+  const { checksum } = readFrameHeader(lastFrame, lastFrame.byteLength - frameSize);
+  // Times must not decrease in the replica either, whatever has become of the notes in the meta directory.
+  const floorMs = previous?.timeMs ?? 0;
+  const commits = (await source.commitTimes(index, start, end)).map(({ offset, timeMs }) => ({
+    offset,
+    timeMs: Math.max(timeMs, floorMs),
+  }));
+  const { pageSizeBytes } = source;
+  const trailer = encodeTrailer({ kind: 'segment', ...range, pageSizeBytes, checksum, previous, commits });
+  const options = { contentSizeBytes: sizeBytes, trailer: () => trailer };
+  const body = data ? encodeLz4FrameBytes(data, options) : encodeLz4Frame(readChunks(source, range), options);
   try {
-    await store.put(key, body, { signal, sizeHintBytes: sizeBytes });
+    await store.put(key, body, { signal, sizeHintBytes: sizeBytes + trailer.byteLength });
   } catch (error) {
     throw wrapError(error, `write wal segment ${key}`);
   }
-}
-
-/** Where a stored segment ends. */
-export interface SegmentEnd {
-  /** In the WAL of its index; WAL_HEADER_SIZE for a segment of nothing but a WAL header. */
-  readonly offset: number;
-  /** The running checksum there. */
-  readonly checksum: WalChecksum;
+  return { index, offset: end, checksum, timeMs: commits.at(-1)?.timeMs };
 }
 
 /**
@@ -150,9 +164,13 @@ export async function readSegmentEnd(
   const frameSize = walFrameSize(pageSizeBytes);
   let sizeBytes = 0;
   let tail: Uint8Array = new Uint8Array(0);
+  let timeMs: number | undefined;
   try {
     const body = await store.get(segment.key, { signal });
-    for await (const chunk of decodeLz4Frame(body.stream)) {
+    const onEnd = (end: Lz4End): void => {
+      timeMs = segmentTrailerOf(segment, trailerOf(end))?.commits.at(-1)?.timeMs;
+    };
+    for await (const chunk of decodeLz4Frame(body.stream, { onEnd })) {
       sizeBytes += chunk.byteLength;
       const last = chunk.byteLength >= frameSize ? chunk : Buffer.concat([tail, chunk]);
       tail = last.subarray(-frameSize);
@@ -160,8 +178,9 @@ export async function readSegmentEnd(
   } catch (error) {
     throw wrapError(error, `read wal segment ${segment.key}`);
   }
+  const { index } = segment;
   const offset = segment.offset + sizeBytes;
-  if (offset === WAL_HEADER_SIZE) return { offset, checksum: wordsAt(tail, 24) };
+  if (offset === WAL_HEADER_SIZE) return { index, offset, checksum: wordsAt(tail, 24), timeMs };
   const framesBytes = sizeBytes - (segment.offset === 0 ? WAL_HEADER_SIZE : 0);
   if (framesBytes <= 0 || framesBytes % frameSize !== 0) {
     throw new LitestreamError(
@@ -170,7 +189,7 @@ export async function readSegmentEnd(
     );
   }
   assert(tail.byteLength === frameSize && frameSize > WAL_FRAME_HEADER_SIZE, 'the last frame was kept');
-  return { offset, checksum: readFrameHeader(tail, 0).checksum };
+  return { index, offset, checksum: readFrameHeader(tail, 0).checksum, timeMs };
 }
 
 function wordsAt(data: Uint8Array, at: number): WalChecksum {

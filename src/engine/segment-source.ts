@@ -3,6 +3,7 @@
  * the database file can be read. `database.ts` provides it; replicas never touch the database themselves.
  */
 
+import type { CommitTime } from '../format/object-trailer.ts';
 import type { Position } from '../format/position.ts';
 import type { WalChecksum } from '../sqlite/wal.ts';
 
@@ -13,9 +14,16 @@ export interface SnapshotHold {
    * segments up to it before the snapshot is published.
    */
   readonly position: Position;
+  /** The running checksum at that position; zeros at offset 0. */
+  readonly checksum: WalChecksum;
+  /** A time at which the database was in the state of that position: epoch milliseconds. */
+  readonly timeMs: number;
   /** Size of the database file in bytes, a multiple of the page size. */
   readonly sizeBytes: number;
-  /** The database file's bytes, in order, in chunks of at most 4 MiB. A chunk is only valid until the next is asked for. */
+  /**
+   * `sizeBytes` bytes: the database file's, in order, in chunks of at most 4 MiB. A chunk is only valid until the next
+   * is asked for.
+   */
   read(options?: { signal?: AbortSignal | undefined }): AsyncIterable<Uint8Array>;
   /** Ends the hold. Idempotent; must be called on every path. */
   release(): Promise<void>;
@@ -40,6 +48,11 @@ export interface SegmentSource {
   indexEnd(index: number): number;
   /** Whether the shadow WAL still holds `index` (a replica that needs one that is gone must start a new generation). */
   hasIndex(index: number): boolean;
+  /**
+   * When the commits in bytes [start, end) of an index were copied: offsets ascend, times do not descend, the last entry
+   * is at `end`. What is not known any more has the present time.
+   */
+  commitTimes(index: number, start: number, end: number): Promise<readonly CommitTime[]>;
   /** Reads committed bytes [start, end) of an index's shadow WAL into a new buffer. `end` <= indexEnd(index). */
   readShadow(index: number, start: number, end: number): Promise<Uint8Array>;
   /**

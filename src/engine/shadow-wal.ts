@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { makeDirectories, writeFileDurably } from '../base/durable-file.ts';
 import { LitestreamError, assert, systemCode, wrapError } from '../base/errors.ts';
 import { isGeneration, newGeneration, parseShadowName, shadowName } from '../format/names.ts';
+import type { CommitTime } from '../format/object-trailer.ts';
 import {
   WAL_HEADER_SIZE,
   checksumsEqual,
@@ -21,6 +22,7 @@ import {
   type WalChecksum,
   type WalHeader,
 } from '../sqlite/wal.ts';
+import { CommitLog } from './commit-log.ts';
 
 /** Read and written at a time. */
 const CHUNK_SIZE = 1 << 20;
@@ -61,6 +63,7 @@ export class ShadowWal {
   /** Committed end of each index that is here. */
   readonly #ends = new Map<number, number>();
   readonly #closed = new Map<number, ClosedEnd>();
+  readonly #times: CommitLog;
   #pageSizeBytes = 0;
   #current: { readonly index: number; readonly fd: number } | undefined;
   /** Background fsyncs of closed indexes. */
@@ -70,6 +73,7 @@ export class ShadowWal {
     this.generation = generation;
     this.#generationsPath = join(metaPath, 'generations');
     this.#directory = join(this.#generationsPath, generation);
+    this.#times = new CommitLog(this.#directory);
   }
 
   /**
@@ -110,9 +114,19 @@ export class ShadowWal {
       shadow.#ends.set(index, end);
     }
     for (const index of indexes) if (!shadow.has(index)) await rm(shadow.pathOf(index), { force: true });
+    await shadow.#recoverTimes();
     // Frames behind the last commit were still being copied when the process died.
     await truncate(shadow.pathOf(newest), chain.offset);
     return { kind: 'loaded', shadow, chain };
+  }
+
+  /** To be called before the files change: their times tell when they were copied. */
+  async #recoverTimes(): Promise<void> {
+    const ends = [...this.#ends].sort(([a], [b]) => a - b);
+    await this.#times.prune(ends[0]?.[0] ?? 0);
+    for (const [index, end] of ends) {
+      await this.#times.recover(index, end, (await stat(this.pathOf(index))).mtimeMs);
+    }
   }
 
   /** Removes the files of all other generations. @throws LitestreamError 'permission', 'io' */
@@ -174,6 +188,7 @@ export class ShadowWal {
     assert(chain.header !== undefined, 'a committed chain has a header');
     this.#pageSizeBytes = chain.header.pageSizeBytes;
     this.#ends.set(chain.index, chain.offset);
+    this.#times.note(chain.index, chain.offset);
     if (previous.index !== chain.index && previous.offset > 0) this.#recordEnd(previous);
   }
 
@@ -206,6 +221,19 @@ export class ShadowWal {
     }
   }
 
+  /**
+   * Times at which the commits in bytes [start, end) of an index were copied; the last entry is at `end`. Times never
+   * decrease within the generation.
+   */
+  commitTimes(index: number, start: number, end: number): Promise<CommitTime[]> {
+    return this.#times.read(index, start, end);
+  }
+
+  /** The present time, not before that of any commit: epoch milliseconds. */
+  now(): number {
+    return this.#times.now();
+  }
+
   /** Whether a commit of this chain ends at `offset` of `index` with that checksum. */
   async contains(index: number, offset: number, checksum: WalChecksum): Promise<boolean> {
     const frameSize = walFrameSize(this.#pageSizeBytes);
@@ -223,13 +251,15 @@ export class ShadowWal {
       this.#closed.delete(old);
       await rm(this.pathOf(old), { force: true });
     }
+    await this.#times.prune(limit);
   }
 
-  /** Closes the file that is written, after the background work. */
+  /** Closes the files that are written, after the background work. */
   async close(): Promise<void> {
     await this.#closing;
     if (this.#current) closeSync(this.#current.fd);
     this.#current = undefined;
+    this.#times.close();
   }
 
   #recordEnd(chain: WalChain): void {

@@ -3,13 +3,20 @@
 import { LitestreamError, assert } from '../base/errors.ts';
 import type { Position } from '../format/position.ts';
 import type { ReadConnection } from '../sqlite/connection.ts';
+import type { WalChecksum } from '../sqlite/wal.ts';
 import type { DatabaseFiles } from './database-files.ts';
 import type { SnapshotHold } from './segment-source.ts';
 
 const CHUNK_SIZE = 4 << 20;
 
+export interface HoldState extends Pick<SnapshotHold, 'position' | 'checksum' | 'timeMs'> {
+  readonly pageSizeBytes: number;
+}
+
 export class DatabaseHold implements SnapshotHold {
   readonly position: Position;
+  readonly checksum: WalChecksum;
+  readonly timeMs: number;
   readonly sizeBytes: number;
   readonly #files: DatabaseFiles;
   readonly #onRelease: (hold: DatabaseHold) => void;
@@ -21,7 +28,7 @@ export class DatabaseHold implements SnapshotHold {
   constructor(
     files: DatabaseFiles,
     reader: ReadConnection,
-    at: { readonly position: Position; readonly pageSizeBytes: number },
+    at: HoldState,
     onRelease: (hold: DatabaseHold) => void,
   ) {
     assert(reader.reading, 'a hold needs a read transaction');
@@ -29,6 +36,8 @@ export class DatabaseHold implements SnapshotHold {
     this.#reader = reader;
     this.#onRelease = onRelease;
     this.position = at.position;
+    this.checksum = at.checksum;
+    this.timeMs = at.timeMs;
     const { size } = files.stat();
     this.sizeBytes = size - (size % at.pageSizeBytes);
   }
@@ -44,9 +53,10 @@ export class DatabaseHold implements SnapshotHold {
       this.#reading = reading.catch(() => undefined);
       const count = await reading;
       // The file may shrink under the mark (VACUUM, then a checkpoint): the WAL up to the mark repairs that.
-      if (count === 0) return;
-      yield chunk.subarray(0, count);
-      position += count;
+      if (count === 0) chunk.fill(0);
+      const part = count === 0 ? chunk : chunk.subarray(0, count);
+      yield part;
+      position += part.byteLength;
     }
   }
 

@@ -11,6 +11,7 @@ import { hasCode, messageOf, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { encodeLz4Frame } from '../format/lz4-frame.ts';
 import { snapshotKey } from '../format/names.ts';
+import { encodeTrailer } from '../format/object-trailer.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectInfo, ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
@@ -55,6 +56,25 @@ export interface SnapshotRequest {
   readonly segmentsStored: (position: Position, held: boolean) => Promise<void>;
 }
 
+/** The object: the held file and what is to be known of it. */
+function encodeSnapshot({ source, signal }: SnapshotRequest, hold: SnapshotHold): AsyncIterable<Uint8Array> {
+  const { position, checksum, timeMs, sizeBytes } = hold;
+  const { pageSizeBytes } = source;
+  return encodeLz4Frame(hold.read({ signal }), {
+    contentSizeBytes: sizeBytes,
+    trailer: (contentChecksum) =>
+      encodeTrailer({
+        kind: 'snapshot',
+        ...position,
+        pageSizeBytes,
+        checksum,
+        timeMs,
+        sizeBytes,
+        contentChecksum,
+      }),
+  });
+}
+
 /**
  * Takes a snapshot and publishes it after the segments that it needs. A store that is not local gets it from a file
  * in the meta directory, so that the database is held no longer than the disk needs; when that is full, straight from
@@ -88,7 +108,7 @@ async function publish(request: SnapshotRequest, hold: SnapshotHold): Promise<Ob
   try {
     let sizeBytes: number;
     try {
-      sizeBytes = await writeSpool(path, encodeLz4Frame(hold.read({ signal: request.signal })));
+      sizeBytes = await writeSpool(path, encodeSnapshot(request, hold));
     } catch (error) {
       if (!hasCode(error, 'disk-full')) throw error;
       request.logger.warn('no room to spool the snapshot: checkpoints wait for its upload', {
@@ -108,8 +128,7 @@ async function publish(request: SnapshotRequest, hold: SnapshotHold): Promise<Ob
 
 async function publishHeld(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
   await request.segmentsStored(hold.position, true);
-  const body = encodeLz4Frame(hold.read({ signal: request.signal }));
-  return put(request, hold.position, body, hold.sizeBytes);
+  return put(request, hold.position, encodeSnapshot(request, hold), hold.sizeBytes);
 }
 
 async function put(

@@ -44,7 +44,9 @@ export type Lz4Step =
       readonly kind: 'end';
       readonly contentChecksum: number | undefined;
       readonly contentSizeBytes: number | undefined;
-    };
+    }
+  /** A skippable frame after the data frame, from its magic number on; not told when it is very large. */
+  | { readonly kind: 'skippable'; readonly frame: Uint8Array };
 
 /** Steps of the parser. Resume a 'need' with its bytes, the others with nothing. */
 export type Lz4Parser = Generator<Lz4Step, void, Uint8Array | undefined>;
@@ -94,7 +96,7 @@ export function* parseLz4Frames(): Lz4Parser {
     cursor.at += 4;
     const value = uint32(magic);
     if ((value & ~0xf) === SKIPPABLE_MAGIC) {
-      yield* skipFrame(cursor);
+      yield* skipFrame(cursor, found ? magic : undefined);
     } else if (found) {
       throw corruptFrame(`is followed by other data at byte ${start}: an object holds one data frame`);
     } else if (value === FRAME_MAGIC) {
@@ -110,14 +112,21 @@ export function* parseLz4Frames(): Lz4Parser {
 
 /** Bytes of a skippable frame that are asked for at once: its size is not to be trusted with memory. */
 const SKIP_STEP = 64 << 10;
+/** Larger skippable frames are not told. */
+const MAX_TOLD_SIZE = 4 << 20;
 
-function* skipFrame(cursor: Cursor): Lz4Parser {
-  let left = uint32(yield* take(cursor, 4, 'the size of a skippable frame'));
+/** @param magic of the frame if it is to be told */
+function* skipFrame(cursor: Cursor, magic: Uint8Array | undefined): Lz4Parser {
+  const sizeField = yield* take(cursor, 4, 'the size of a skippable frame');
+  let left = uint32(sizeField);
+  const parts = magic && left <= MAX_TOLD_SIZE ? [Buffer.from(magic), Buffer.from(sizeField)] : undefined;
   while (left > 0) {
     const step = Math.min(left, SKIP_STEP);
-    yield* take(cursor, step, 'a skippable frame');
+    const data = yield* take(cursor, step, 'a skippable frame');
+    parts?.push(Buffer.from(data));
     left -= step;
   }
+  if (parts) yield { kind: 'skippable', frame: Buffer.concat(parts) };
 }
 
 interface FrameHeader {

@@ -4,7 +4,7 @@
  */
 
 import { compress, compressSync } from 'lz4-napi';
-import type { LitestreamError } from '../base/errors.ts';
+import { type LitestreamError, assert } from '../base/errors.ts';
 import { Lz4BlockDecoder } from './lz4-block.ts';
 import { Lz4Thread, type ThreadBlock } from './lz4-thread.ts';
 import {
@@ -14,7 +14,7 @@ import {
   corruptFrame,
   parseLz4Frames,
 } from './lz4-frame-parser.ts';
-import { Xxh32 } from './xxh32.ts';
+import { Xxh32, xxh32 } from './xxh32.ts';
 
 /** Content bytes of the largest block that a frame may have. */
 const MAX_BLOCK_SIZE = 4 << 20;
@@ -25,6 +25,11 @@ const MAX_BLOCK_SIZE = 4 << 20;
 export const LZ4_BLOCK_SIZE: number = 512 << 10;
 /** Magic, flags (version 1, independent blocks, content checksum), 4 MiB blocks, header checksum: as v0.3.13. */
 const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
+/** The same flags with that of the content size, which follows them. */
+const SIZED_FLAGS = Uint8Array.of(0x6c, 0x70);
+const SIZED_FLAG = 0x08;
+/** Bytes of an object by which announcesSize() decides. */
+export const LZ4_HEAD_SIZE = 5;
 /** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */
 const SIZE_PREFIX = 4;
 /** Blocks that are compressed in the thread pool at once: enough for all its threads. */
@@ -49,8 +54,38 @@ function blockParts(content: Uint8Array, compressed: Buffer): Uint8Array[] {
   return [compressed];
 }
 
-function frameEnd(hash: Xxh32): Uint8Array {
-  return Buffer.concat([uint32Bytes(0), uint32Bytes(hash.digest())]);
+function frameHeader(contentSizeBytes: number | undefined): Uint8Array {
+  if (contentSizeBytes === undefined) return FRAME_HEADER.slice();
+  const header = Buffer.alloc(15);
+  header.set(FRAME_HEADER.subarray(0, 4));
+  header.set(SIZED_FLAGS, 4);
+  header.writeBigUInt64LE(BigInt(contentSizeBytes), 6);
+  header[14] = (xxh32(header.subarray(4, 14)) >>> 8) & 0xff;
+  return header;
+}
+
+/** Whether the data frame that an object begins with says how large its content is: ours do, v0.3.13's do not. */
+export function announcesSize(head: Uint8Array): boolean {
+  const [flags = 0] = head.subarray(4);
+  return FRAME_HEADER.subarray(0, 4).every((byte, at) => head[at] === byte) && (flags & SIZED_FLAG) !== 0;
+}
+
+export interface EncodeOptions {
+  /** Size of the content, to be written into the header; what is encoded must have it. */
+  readonly contentSizeBytes?: number | undefined;
+  /** Gives what is put behind the frame, once the XXH32 of the content is known. */
+  readonly trailer?: ((contentChecksum: number) => Uint8Array) | undefined;
+}
+
+/** What ends an object: end mark, checksum, trailer. */
+function frameEnd(hash: Xxh32, sizeBytes: number, options: EncodeOptions): Uint8Array {
+  const { contentSizeBytes = sizeBytes, trailer } = options;
+  assert(
+    sizeBytes === contentSizeBytes,
+    `${sizeBytes} bytes of content were announced as ${contentSizeBytes}`,
+  );
+  const checksum = hash.digest();
+  return Buffer.concat([uint32Bytes(0), uint32Bytes(checksum), trailer?.(checksum) ?? new Uint8Array(0)]);
 }
 
 /** Keeps a rejection from being reported as unhandled; whoever awaits the promise still gets it. */
@@ -84,19 +119,24 @@ async function* toBlocks(source: AsyncIterable<Uint8Array>, free: Buffer[]): Asy
  * bounded whatever the length. Errors of the source are passed on. A chunk of the source need not outlive the next
  * one; the chunks that come out belong to the consumer.
  */
-export async function* encodeLz4Frame(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+export async function* encodeLz4Frame(
+  source: AsyncIterable<Uint8Array>,
+  options: EncodeOptions = {},
+): AsyncGenerator<Uint8Array> {
   const hash = new Xxh32();
+  let sizeBytes = 0;
   const queue: Promise<Uint8Array[]>[] = [];
   /** Memory for blocks, used again and again: what is left to the garbage collector piles up. */
   const free: Buffer[] = [];
-  yield FRAME_HEADER.slice();
+  yield frameHeader(options.contentSizeBytes);
   for await (const block of toBlocks(source, free)) {
     hash.update(block);
+    sizeBytes += block.byteLength;
     queue.push(handled(encodeBlock(block, free)));
     if (queue.length >= LOOK_AHEAD) yield* (await queue.shift()) ?? [];
   }
   for (const parts of queue) yield* await parts;
-  yield frameEnd(hash);
+  yield frameEnd(hash, sizeBytes, options);
 }
 
 /** The block's parts; `content` is free again unless it is one of them. */
@@ -108,16 +148,16 @@ async function encodeBlock(content: Buffer, free: Buffer[]): Promise<Uint8Array[
 }
 
 /** One frame of `data`, made at once: for small data, since nothing else runs meanwhile. */
-export function encodeLz4FrameBytes(data: Uint8Array): Uint8Array {
+export function encodeLz4FrameBytes(data: Uint8Array, options: EncodeOptions = {}): Uint8Array {
   const content = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   const hash = new Xxh32();
   hash.update(content);
-  const parts: Uint8Array[] = [FRAME_HEADER];
+  const parts: Uint8Array[] = [frameHeader(options.contentSizeBytes)];
   for (let at = 0; at < content.byteLength; at += LZ4_BLOCK_SIZE) {
     const block = content.subarray(at, at + LZ4_BLOCK_SIZE);
     parts.push(...blockParts(block, compressSync(block)));
   }
-  parts.push(frameEnd(hash));
+  parts.push(frameEnd(hash, content.byteLength, options));
   return Buffer.concat(parts);
 }
 
@@ -182,7 +222,7 @@ export function decodeLz4FrameBytes(data: Uint8Array): Uint8Array {
         hash.update(content);
         sizeBytes += content.byteLength;
         contents.push(content);
-      } else checkContent(value, sizeBytes, hash.digest());
+      } else if (value.kind === 'end') checkContent(value, sizeBytes, hash.digest());
       step = parser.next();
     }
   } finally {
@@ -230,6 +270,18 @@ export interface DecodeOptions {
   readonly transient?: boolean;
   /** Decompresses a few blocks ahead; without it blocks are decompressed here, when they are asked for. */
   readonly thread?: Lz4Thread | undefined;
+  /** Told at the end of the input, when all of it is known to be right. What it throws ends the iteration. */
+  readonly onEnd?: ((end: Lz4End) => void) | undefined;
+}
+
+/** What stands around the content. */
+export interface Lz4End {
+  /** XXH32 of the content, if the frame has it. */
+  readonly contentChecksum: number | undefined;
+  /** Size of the content, if the frame announces it. */
+  readonly announcedSizeBytes: number | undefined;
+  /** The skippable frames after the data frame, from their magic number on. */
+  readonly skippable: readonly Uint8Array[];
 }
 
 /** Blocks that a thread has before it, at least and at most; between that, as many as have QUEUED_BYTES. */
@@ -347,13 +399,15 @@ class ThreadReader implements BlockReader {
  */
 export async function* decodeLz4Frame(
   source: AsyncIterable<Uint8Array>,
-  { transient = false, thread }: DecodeOptions = {},
+  { transient = false, thread, onEnd }: DecodeOptions = {},
 ): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   const bytes = new ByteQueue(iterator);
   const parser = parseLz4Frames();
   const reader = thread ? new ThreadReader(thread) : new LocalReader();
   let sizeBytes = 0;
+  let end: Extract<Lz4Step, { kind: 'end' }> | undefined;
+  const skippable: Uint8Array[] = [];
   try {
     let step = parser.next();
     while (step.done !== true) {
@@ -363,15 +417,24 @@ export async function* decodeLz4Frame(
         continue;
       }
       if (value.kind === 'block') reader.add(value.block);
+      if (value.kind === 'skippable') skippable.push(value.frame);
       while (value.kind === 'end' || reader.full) {
         const content = await reader.next();
         if (content === undefined) break;
         sizeBytes += content.byteLength;
         yield transient ? content : content.slice();
       }
-      if (value.kind === 'end') checkContent(value, sizeBytes, reader.digest(sizeBytes));
+      if (value.kind === 'end') {
+        checkContent(value, sizeBytes, reader.digest(sizeBytes));
+        end = value;
+      }
       step = parser.next();
     }
+    onEnd?.({
+      contentChecksum: end?.contentChecksum,
+      announcedSizeBytes: end?.contentSizeBytes,
+      skippable,
+    });
   } finally {
     reader.close();
     await iterator.return?.();

@@ -8,6 +8,7 @@ import Database from 'better-sqlite3';
 import { abortedError } from '../../src/base/concurrency.ts';
 import type { LogAttributes, LogLevel, Logger } from '../../src/base/logger.ts';
 import { newGeneration } from '../../src/format/names.ts';
+import type { CommitTime } from '../../src/format/object-trailer.ts';
 import type { Position } from '../../src/format/position.ts';
 import type { ReplicaOptions } from '../../src/engine/options.ts';
 import type { SegmentSource, SnapshotHold } from '../../src/engine/segment-source.ts';
@@ -77,6 +78,10 @@ export class FakeSource implements SegmentSource {
   readonly pageSizeBytes: number;
   readonly db: Database.Database;
   readonly shadow: Map<number, Buffer> = new Map();
+  /** When the commits of each index were copied. */
+  readonly times: Map<number, CommitTime[]> = new Map();
+  /** Gives the times of commits: epoch milliseconds. */
+  clock: () => number = Date.now;
   readonly restarts: string[] = [];
   readonly retained: number[] = [];
   holds = 0;
@@ -128,7 +133,10 @@ export class FakeSource implements SegmentSource {
     const run = verifyFrames(header, wal.subarray(from), seed);
     if (run.committedBytes === 0) return;
     this.#checksum = run.committedChecksum;
-    this.shadow.set(this.#index, Buffer.from(wal.subarray(0, from + run.committedBytes)));
+    const offset = from + run.committedBytes;
+    this.shadow.set(this.#index, Buffer.from(wal.subarray(0, offset)));
+    const times = this.times.get(this.#index) ?? [];
+    this.times.set(this.#index, [...times, { offset, timeMs: this.clock() }]);
     this.notify();
   }
 
@@ -157,6 +165,13 @@ export class FakeSource implements SegmentSource {
     return this.shadow.has(index);
   }
 
+  commitTimes(index: number, start: number, end: number): Promise<CommitTime[]> {
+    const times = this.times.get(index) ?? [];
+    const within = times.filter(({ offset }) => offset > start && offset < end);
+    const last = times.find(({ offset }) => offset >= end);
+    return Promise.resolve([...within, { offset: end, timeMs: last?.timeMs ?? this.clock() }]);
+  }
+
   async readShadow(index: number, start: number, end: number): Promise<Uint8Array> {
     await Promise.resolve();
     const data = this.shadow.get(index)!;
@@ -180,6 +195,7 @@ export class FakeSource implements SegmentSource {
     const current = this.shadow.get(this.#index);
     this.shadow.clear();
     if (current) this.shadow.set(0, current);
+    this.times.clear();
     this.#generation = newGeneration();
     this.#index = 0;
     this.notify();
@@ -194,8 +210,11 @@ export class FakeSource implements SegmentSource {
     const data = readFileSync(copy);
     this.holds++;
     let held = true;
+    const position = this.position();
     return {
-      position: this.position(),
+      position,
+      checksum: position.offset === 0 ? [0, 0] : this.#checksum,
+      timeMs: this.times.get(position.index)?.at(-1)?.timeMs ?? this.clock(),
       sizeBytes: data.byteLength,
       read: async function* () {
         for (let at = 0; at < data.byteLength; at += 10_000) {
