@@ -8,6 +8,7 @@ export const COMMAND_SUMMARIES = {
   databases: 'list the databases of the config file and their replicas',
   generations: 'list the generations in the replicas of a database',
   replicate: 'replicate databases continuously',
+  retention: 'delete what has left the retention window, or say what would go',
   restore: 'restore a database from a replica',
   snapshots: 'list the snapshots in the replicas of a database',
   version: 'print the version',

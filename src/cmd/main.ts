@@ -14,6 +14,7 @@ const COMMANDS: Record<CommandName, () => Promise<{ command: Command }>> = {
   databases: () => import('./databases.ts'),
   generations: () => import('./generations.ts'),
   replicate: () => import('./replicate.ts'),
+  retention: () => import('./retention.ts'),
   restore: () => import('./restore.ts'),
   snapshots: () => import('./snapshots.ts'),
   version: () => import('./version.ts'),

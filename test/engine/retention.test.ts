@@ -134,7 +134,7 @@ describe('enforceRetention', () => {
     const left: string[] = [];
     for await (const { key } of store.list('')) left.push(key);
     expect(left.sort()).toEqual([snapshotKey(name(1), 2), segmentKey(name(1), 2, 0)]);
-    expect(result).toEqual({ settled: true, refusal: undefined, currentSnapshots: 3 });
+    expect(result).toMatchObject({ settled: true, refusal: undefined, currentSnapshots: 3 });
     expect(log.map(({ message, attributes }) => [message, attributes])).toEqual([
       ['snapshot deleted', { generation: name(1), index: 0 }],
       ['snapshot deleted', { generation: name(1), index: 1 }],
