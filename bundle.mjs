@@ -25,7 +25,7 @@ await build({
     '@aws-sdk/*',
     '@smithy/*',
     '@azure/*',
-    '@google-cloud/*',
+    'google-auth-library',
     'ssh2',
     'age-encryption',
     'prom-client',
