@@ -32,6 +32,8 @@ export interface Network {
   readonly protocol: 'http' | 'tcp';
   /** True where the server takes any credentials, or none. */
   readonly anyCredentials?: boolean;
+  /** Objects in the longest list; 5,100 unless the server needs minutes for so many and has shorter pages. */
+  readonly manyObjects?: number;
 }
 
 const MIB = 1024 * 1024;
@@ -272,8 +274,9 @@ export function describeStore(name: string, make: MakeStore, network?: Network):
         expect(await readAll(store.listPrefixes('generations/'))).toEqual(['0001']);
       });
 
-      it('goes beyond five thousand objects and prefixes, and deletes them in one call', async () => {
-        const keys = Array.from({ length: 5100 }, (_, number) => `many/${String(number).padStart(8, '0')}/x`);
+      const many = network?.manyObjects ?? 5100;
+      it(`holds ${many} objects and prefixes, and deletes them in one call`, async () => {
+        const keys = Array.from({ length: many }, (_, number) => `many/${String(number).padStart(8, '0')}/x`);
         for (let start = 0; start < keys.length; start += 64) {
           await Promise.all(keys.slice(start, start + 64).map((key) => store.put(key, bytes('x'))));
         }
@@ -289,11 +292,11 @@ export function describeStore(name: string, make: MakeStore, network?: Network):
           for await (const info of store.list('many/', { signal: controller.signal })) {
             expect(info.sizeBytes).toBe(1);
             // In the middle, behind the first page.
-            if (++listed === 2500) controller.abort();
+            if (++listed === 1500) controller.abort();
           }
         })();
         await expect(listing).rejects.toMatchObject({ code: 'aborted' });
-        expect(listed).toBe(2500);
+        expect(listed).toBe(1500);
         // Left in the middle, the next list is not the rest of this one.
         for await (const name of store.listPrefixes('many/')) {
           expect(name).toHaveLength(8);
