@@ -33,6 +33,12 @@ export interface PutOptions extends CallOptions {
   readonly sizeHintBytes?: number | undefined;
 }
 
+/** What whoever opens a store may want to know of it besides what its calls give. */
+export interface OpenOptions {
+  /** Told, in words for the user, of what works but should be changed; at most once for each reason. */
+  readonly warn?: ((message: string) => void) | undefined;
+}
+
 export interface StoreCapabilities {
   /** Writes go to a local disk: no need to spool before a slow upload. */
   readonly local: boolean;
