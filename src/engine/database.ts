@@ -147,16 +147,23 @@ export class Database implements SegmentSource {
   }
 
   /** Copies what is committed by now. @throws LitestreamError why that cannot be: what keeps it from being followed */
-  async sync(): Promise<Position> {
-    return this.#mutex.run(async () => {
-      if (this.#stopping) throw new LitestreamError('busy', `replication of ${this.path} is being ended`);
-      if (!this.#session) {
-        const why = this.stats.problem ?? 'it is being opened';
-        throw new LitestreamError('busy', `database ${this.path} is not followed: ${why}`);
-      }
-      await this.#finalSync(this.#session);
-      return this.position();
-    });
+  async sync(signal?: AbortSignal): Promise<Position> {
+    return this.#mutex.run(
+      async () => {
+        if (this.#stopping) throw new LitestreamError('busy', `replication of ${this.path} is being ended`);
+        if (!this.#session) {
+          const why = this.stats.problem ?? 'it is being opened';
+          throw new LitestreamError('busy', `database ${this.path} is not followed: ${why}`);
+        }
+        await this.#finalSync(this.#session);
+        return this.position();
+      },
+      { signal },
+    );
+  }
+
+  get followed(): boolean {
+    return this.#session !== undefined;
   }
 
   /** Lets go of everything: after the replicas are done. */
@@ -275,7 +282,7 @@ export class Database implements SegmentSource {
       metaPath: this.metaPath,
       monitorIntervalMs: this.#intervalMs,
       position: this.#announced,
-      followed: session !== undefined,
+      followed: this.followed,
       stopping: this.#stopping,
       problem: this.#problem.facts(() => existsSync(dirname(this.path))),
       delay: this.#delay,

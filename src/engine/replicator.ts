@@ -6,36 +6,36 @@ import { checkSqliteVersion } from '../sqlite/connection.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import { Checkpointer } from './checkpointer.ts';
-import { Database } from './database.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import type { DatabaseOptions } from './options.ts';
-import { Replica } from './replica.ts';
+import { Pipeline, type UnstoredReplica } from './pipeline.ts';
 import type { DatabaseStats } from './stats.ts';
+import type { DatabaseStatus } from './status.ts';
+import { Watchdog, type WatchdogOptions } from './watchdog.ts';
 
 export interface ReplicatorOptions {
   readonly databases: readonly DatabaseOptions[];
   readonly openStore: (config: StoreConfig) => Promise<ObjectStore>;
   readonly logger: Logger;
+  /**
+   * Called when this process has become the one that replicates a database, before it is opened; again when its
+   * pipeline is restarted. What it throws keeps the database from being opened.
+   */
+  readonly onLocked?: ((database: ReplicatedDatabase) => Promise<void>) | undefined;
+  readonly watchdog?: WatchdogOptions | undefined;
 }
 
-/** Commits that are not in a replica when replication ends. */
-export interface UnstoredReplica {
-  readonly database: string;
-  readonly replica: string;
-  /** In words. */
-  readonly reason: string;
-}
-
-interface Member {
-  readonly database: Database;
-  readonly replicas: readonly Replica[];
+export interface ReplicatedDatabase {
+  readonly path: string;
+  readonly metaPath: string;
 }
 
 export class Replicator {
   readonly #options: ReplicatorOptions;
-  readonly #members: Member[] = [];
+  readonly #pipelines: Pipeline[] = [];
   readonly #checkpointer = new Checkpointer();
   readonly #watch: DirectoryWatch;
+  #watchdog: Watchdog | undefined;
   #started = false;
 
   constructor(options: ReplicatorOptions) {
@@ -53,21 +53,21 @@ export class Replicator {
     assert(!this.#started, 'a replicator starts once');
     this.#started = true;
     checkSqliteVersion();
-    const { databases, logger, openStore } = this.#options;
+    const { databases, logger, openStore, onLocked } = this.#options;
     for (const options of databases) {
-      const database = new Database({
+      const pipeline: Pipeline = new Pipeline({
         options,
         logger,
+        openStore,
         checkpointer: this.#checkpointer,
         watch: this.#watch,
+        onLocked: onLocked && (() => onLocked(pipeline)),
       });
-      const replicas = options.replicas.map(
-        (replica) => new Replica({ options: replica, source: database, openStore, logger }),
-      );
-      database.stats.replicas.push(...replicas.map((replica) => replica.stats));
-      this.#members.push({ database, replicas });
+      this.#pipelines.push(pipeline);
     }
-    const results = await Promise.allSettled(this.#members.map(startMember));
+    const results = await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.start()));
+    this.#watchdog = new Watchdog(this.#pipelines, this.#options.watchdog);
+    this.#watchdog.start();
     const failed = results.find((result) => result.status === 'rejected');
     if (!failed) return;
     await this.stop(AbortSignal.abort());
@@ -82,32 +82,40 @@ export class Replicator {
    * @returns what is not stored, empty if everything is
    */
   async stop(signal: AbortSignal): Promise<readonly UnstoredReplica[]> {
-    const unstored = await Promise.all(this.#members.map((member) => stopMember(member, signal)));
+    this.#watchdog?.stop();
+    const unstored = await Promise.all(this.#pipelines.map((pipeline) => pipeline.stop(signal)));
     return unstored.flat();
   }
 
   /** Present numbers of all databases, in the order of the config. */
   stats(): DatabaseStats[] {
-    return this.#members.map(({ database }) => database.refreshStats());
+    return this.#pipelines.map((pipeline) => pipeline.stats());
   }
-}
 
-async function startMember({ database, replicas }: Member): Promise<void> {
-  await database.start();
-  void database.opened.then(() => {
-    for (const replica of replicas) replica.start();
-  });
-}
+  /** How all databases are at this moment, in the order of the config. */
+  status(): DatabaseStatus[] {
+    const nowMs = Date.now();
+    return this.#pipelines.map((pipeline) => pipeline.status(nowMs));
+  }
 
-async function stopMember({ database, replicas }: Member, signal: AbortSignal): Promise<UnstoredReplica[]> {
-  await database.stop();
-  const unstored = await Promise.all(
-    replicas.map(async (replica) => {
-      const { unstored } = await replica.stop(signal);
-      const reason = unstored ?? database.broken;
-      return reason === undefined ? [] : [{ database: database.path, replica: replica.stats.name, reason }];
-    }),
-  );
-  await database.close();
-  return unstored.flat();
+  /** Where the databases are, in the order of the config. */
+  databases(): readonly ReplicatedDatabase[] {
+    return this.#pipelines;
+  }
+
+  /**
+   * Resolves when everything that is committed now can be restored from every replica, of one database or of all.
+   * What fails is tried again until `signal` fires; then it rejects with what is not stored, and why.
+   * @param path as configured; undefined: all databases
+   * @throws LitestreamError 'not-found' when no such database is replicated, 'timeout' or 'aborted' by the signal,
+   *   'busy' when a database is not followed
+   */
+  async sync(path: string | undefined, signal: AbortSignal): Promise<void> {
+    const chosen = this.#pipelines.filter((pipeline) => path === undefined || pipeline.path === path);
+    if (path !== undefined && chosen.length === 0) {
+      throw new LitestreamError('not-found', `database ${path} is not replicated by this process`);
+    }
+    const results = await Promise.allSettled(chosen.map((pipeline) => pipeline.sync(signal)));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
 }

@@ -1,0 +1,221 @@
+/** One database with its replicas: started, asked, stopped, and put in the place of one that stands still, together. */
+
+import { abortedError } from '../base/concurrency.ts';
+import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Position } from '../format/position.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { StoreConfig } from '../storage/store-config.ts';
+import { Database, type DatabaseParts } from './database.ts';
+import { Replica } from './replica.ts';
+import type { DatabaseStats } from './stats.ts';
+import { type DatabaseStatus, type Lasting, databaseStatus } from './status.ts';
+
+export interface PipelineParts extends DatabaseParts {
+  readonly openStore: (config: StoreConfig) => Promise<ObjectStore>;
+}
+
+/** Commits that are not in a replica when replication ends. */
+export interface UnstoredReplica {
+  readonly database: string;
+  readonly replica: string;
+  /** In words. */
+  readonly reason: string;
+}
+
+/** Something that should be moving. */
+export interface Suspect {
+  readonly name: string;
+  /** Differ from one time to the next as long as it moves. */
+  readonly marks: string;
+  /** How often it does something when all is well. */
+  readonly intervalMs: number;
+  readonly kind: 'follower' | 'replica';
+  /** What it means when it does not move. */
+  readonly reason: string;
+}
+
+export class Pipeline {
+  readonly #parts: PipelineParts;
+  readonly #logger: Logger;
+  #database: Database;
+  #replicas: readonly Replica[];
+  #stuck: Lasting | undefined;
+  #stopping = false;
+  #restarting: Promise<void> = Promise.resolve();
+
+  constructor(parts: PipelineParts) {
+    this.#parts = parts;
+    this.#logger = parts.logger.with({ db: parts.options.path });
+    this.#database = new Database(parts);
+    this.#replicas = this.#newReplicas();
+  }
+
+  get path(): string {
+    return this.#database.path;
+  }
+
+  get metaPath(): string {
+    return this.#database.metaPath;
+  }
+
+  #newReplicas(): readonly Replica[] {
+    const { options, openStore, logger } = this.#parts;
+    const source = this.#database;
+    const replicas = options.replicas.map(
+      (replica) => new Replica({ options: replica, source, openStore, logger }),
+    );
+    source.stats.replicas.push(...replicas.map(({ stats }) => stats));
+    return replicas;
+  }
+
+  /** @throws LitestreamError 'busy' when another process replicates the database */
+  async start(): Promise<void> {
+    const replicas = this.#replicas;
+    const database = this.#database;
+    await database.start();
+    void database.opened.then(() => {
+      for (const replica of replicas) replica.start();
+    });
+  }
+
+  /** Stores what is committed, as far as `signal` permits, and closes everything. @returns what is not stored */
+  async stop(signal: AbortSignal): Promise<UnstoredReplica[]> {
+    this.#stopping = true;
+    await this.#restarting;
+    const database = this.#database;
+    await database.stop();
+    const unstored = await Promise.all(
+      this.#replicas.map(async (replica) => {
+        const { unstored } = await replica.stop(signal);
+        const reason = unstored ?? database.broken;
+        return reason === undefined ? [] : [{ database: this.path, replica: replica.stats.name, reason }];
+      }),
+    );
+    await database.close();
+    return unstored.flat();
+  }
+
+  stats(): DatabaseStats {
+    return this.#database.refreshStats();
+  }
+
+  /** @param nowMs epoch milliseconds */
+  status(nowMs: number): DatabaseStatus {
+    const replicas = this.#replicas.map((replica) => replica.facts());
+    return databaseStatus({ ...this.#database.facts(), stuck: this.#stuck, replicas }, nowMs);
+  }
+
+  /**
+   * Resolves when everything that is committed now can be restored from every replica. What fails is tried again until
+   * `signal` fires: then it rejects and says what is not stored, and why.
+   * @throws LitestreamError 'timeout' or 'aborted' by the signal, 'busy' when the database is not followed, 'config'
+   *   without replicas
+   */
+  async sync(signal: AbortSignal): Promise<void> {
+    if (this.#replicas.length === 0) throw new LitestreamError('config', `${this.path} has no replica`);
+    const replicas = this.#replicas;
+    const left = new Set(replicas);
+    try {
+      const position: Position = await raceAbort(this.#database.sync(signal), signal);
+      const stored = replicas.map(async (replica) => {
+        await replica.storedThrough(position, signal);
+        left.delete(replica);
+      });
+      await Promise.all(stored);
+    } catch (error) {
+      if (!hasCode(error, 'aborted')) throw error;
+      const reasons = [...left].map(
+        ({ stats, unstored }) => `replica ${stats.name}: ${unstored ?? 'not asked'}`,
+      );
+      const timedOut = signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
+      throw new LitestreamError(
+        timedOut ? 'timeout' : 'aborted',
+        `not everything of ${this.path} is stored in time: ${reasons.join('; ')}`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** What should be moving and has no explanation for not doing so. */
+  async suspects(): Promise<Suspect[]> {
+    const { options } = this.#parts;
+    const suspects: Suspect[] = [];
+    const standing = await this.#database.standing();
+    if (!standing) return suspects;
+    if (standing.behind) {
+      suspects.push({
+        name: 'follower',
+        marks: standing.marks,
+        intervalMs: options.monitorIntervalMs,
+        kind: 'follower',
+        reason: 'the wal has commits that are not copied',
+      });
+    }
+    for (const replica of this.#replicas) {
+      const { stats, replication, syncIntervalMs } = replica.facts();
+      if (!replication?.lag || stats.failures.length > 0) continue;
+      suspects.push({
+        name: `replica ${stats.name}`,
+        marks: `${stats.walBytes} ${stats.requests.activity}`,
+        intervalMs: syncIntervalMs,
+        kind: 'replica',
+        reason: `replica ${stats.name} does not store what is committed`,
+      });
+    }
+    return suspects;
+  }
+
+  /** Why it was found to stand still; undefined when it does not. */
+  get stuck(): string | undefined {
+    return this.#stuck?.reason;
+  }
+
+  get followed(): boolean {
+    return this.#database.followed;
+  }
+
+  /** It moves again. */
+  recovered(): void {
+    if (!this.#stuck) return;
+    this.#stuck = undefined;
+    this.#logger.info('replication moves again');
+  }
+
+  /**
+   * Lets go of everything and begins anew, for what stands still. Never rejects: what fails is logged and stays the
+   * state until another restart succeeds.
+   */
+  restart(reason: string): Promise<void> {
+    this.#stuck = { reason, sinceMs: this.#stuck?.sinceMs ?? Date.now() };
+    this.#logger.error('replication stands still, restarting it', { reason });
+    this.#restarting = this.#replace().catch((error: unknown) => {
+      this.#logger.error('cannot restart replication', { error: messageOf(error) });
+    });
+    return this.#restarting;
+  }
+
+  async #replace(): Promise<void> {
+    await Promise.all(this.#replicas.map((replica) => replica.stop(AbortSignal.abort())));
+    await this.#database.abandon();
+    if (this.#stopping) return;
+    this.#database = new Database(this.#parts);
+    this.#replicas = this.#newReplicas();
+    await this.start();
+  }
+}
+
+/** `promise`, or a rejection with 'aborted' as soon as `signal` fires. */
+async function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(abortedError(signal));
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
