@@ -51,7 +51,7 @@ export async function configOfArguments(
   argument: string,
   urls: readonly string[],
 ): Promise<Config> {
-  const { expandPath, exportCredentials, parseReplicaUrl } = await import('../config/index.ts');
+  const { SOCKET_DEFAULTS, expandPath, exportCredentials, parseReplicaUrl } = await import('../config/index.ts');
   exportCredentials(context.env);
   const path = expandPath(argument, context);
   const replicas = urls.map((url) => {
@@ -64,6 +64,8 @@ export async function configOfArguments(
     addr: '',
     exec: '',
     logging: { level: 'INFO', type: 'text', stderr: true },
+    socket: SOCKET_DEFAULTS,
+    heartbeat: undefined,
     shutdownTimeoutMs: DEFAULT_SHUTDOWN_TIMEOUT_MS,
     databases: [{ ...DATABASE_DEFAULTS, path, replicas }],
     warnings: [],

@@ -11,6 +11,22 @@ export interface LoggingOptions {
   readonly stderr: boolean;
 }
 
+/** The Unix socket on which `replicate` answers questions. */
+export interface SocketOptions {
+  readonly enabled: boolean;
+  /** Absolute; undefined: in the meta directory of the first database. */
+  readonly path: string | undefined;
+  /** Permission bits. */
+  readonly permissions: number;
+}
+
+/** What is told from time to time that everything is stored. */
+export interface HeartbeatOptions {
+  /** As good as a password: never shown. */
+  readonly url: string;
+  readonly intervalMs: number;
+}
+
 export interface Config {
   /** Absolute path of the file. */
   readonly path: string;
@@ -19,6 +35,8 @@ export interface Config {
   /** Command to run beside replication; empty: none. */
   readonly exec: string;
   readonly logging: LoggingOptions;
+  readonly socket: SocketOptions;
+  readonly heartbeat: HeartbeatOptions | undefined;
   readonly shutdownTimeoutMs: number;
   readonly databases: readonly DatabaseOptions[];
   /** What the file holds that probably is not meant so; in the order of the file. */

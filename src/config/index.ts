@@ -1,7 +1,8 @@
 /** What config/ offers to the commands and the library. */
 
 export { checkReplicable, describeLocation } from './check.ts';
-export type { Config, Locate, LoggingOptions } from './config.ts';
+export type { Config, HeartbeatOptions, Locate, LoggingOptions, SocketOptions } from './config.ts';
+export { SOCKET_DEFAULTS } from './control.ts';
 export { exportCredentials } from './credentials.ts';
 export { ConfigError, formatPlace, type Diagnostic } from './diagnostic.ts';
 export { expandEnv, type Env } from './expand-env.ts';

@@ -7,6 +7,7 @@ import type { LogLevel } from '../base/logger.ts';
 import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
 import { findLocationClash } from './check.ts';
 import type { Config, LoggingOptions } from './config.ts';
+import { resolveHeartbeat, resolveSocket } from './control.ts';
 import { Decoder, type Section } from './decode.ts';
 import { ConfigError, diagnosticAt, inFileOrder, type Diagnostic } from './diagnostic.ts';
 import { expandEnv, sourceOffset, type EnvReference, type Expansion } from './expand-env.ts';
@@ -133,6 +134,8 @@ function resolveConfig(path: string, root: Section, decoder: Decoder, around: Su
     addr: root.string('addr'),
     exec: root.string('exec'),
     logging,
+    socket: resolveSocket(root.section('socket'), around, fail),
+    heartbeat: resolveHeartbeat(root, fail),
     shutdownTimeoutMs,
     databases,
     warnings: decoder.warnings.toSorted(inFileOrder),

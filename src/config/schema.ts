@@ -292,6 +292,30 @@ const LOGGING: SectionSpec = {
   ],
 };
 
+const SOCKET: SectionSpec = {
+  goType: 'main.SocketConfig',
+  keys: [
+    {
+      name: 'enabled',
+      kind: 'bool',
+      defaultText: 'true',
+      doc: 'Whether `replicate` answers `status`, `databases` and `sync`.',
+    },
+    {
+      name: 'path',
+      kind: 'string',
+      defaultText: '',
+      doc: 'The Unix socket; `control.sock` in the meta directory of the first database when absent.',
+    },
+    {
+      name: 'permissions',
+      kind: 'string',
+      defaultText: '0600',
+      doc: 'Who may connect, in octal: the user of `replicate` alone, unless you say otherwise.',
+    },
+  ],
+};
+
 /** The whole file. */
 export const CONFIG: SectionSpec = {
   goType: 'main.Config',
@@ -325,6 +349,25 @@ export const CONFIG: SectionSpec = {
       kind: 'duration',
       defaultText: '8s',
       doc: 'Longest time from a signal to the end of the process.',
+    },
+    {
+      name: 'socket',
+      kind: 'section',
+      defaultText: '',
+      section: SOCKET,
+      doc: 'The socket on which `replicate` tells its status.',
+    },
+    {
+      name: 'heartbeat-url',
+      kind: 'string',
+      defaultText: '',
+      doc: 'Asked for (GET) each heartbeat-interval, but only when everything committed is stored.',
+    },
+    {
+      name: 'heartbeat-interval',
+      kind: 'duration',
+      defaultText: '5m',
+      doc: 'How often heartbeat-url is asked for.',
     },
     {
       name: 'logging',
