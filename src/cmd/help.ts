@@ -6,6 +6,7 @@ import type { FlagTable } from './flags.ts';
 /** Every command with its line in the overview. Kept here so that the overview need not load the commands. */
 export const COMMAND_SUMMARIES = {
   databases: 'list the databases of the config file and their replicas',
+  doctor: 'check a config, its databases and its stores before they are trusted',
   generations: 'list the generations in the replicas of a database',
   replicate: 'replicate databases continuously',
   retention: 'delete what has left the retention window, or say what would go',

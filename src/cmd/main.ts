@@ -12,6 +12,7 @@ import type { CommandName } from './help.ts';
 
 const COMMANDS: Record<CommandName, () => Promise<{ command: Command }>> = {
   databases: () => import('./databases.ts'),
+  doctor: () => import('./doctor.ts'),
   generations: () => import('./generations.ts'),
   replicate: () => import('./replicate.ts'),
   retention: () => import('./retention.ts'),

@@ -89,7 +89,8 @@ export function formatProgress(progress: RestoreProgress, elapsedMs: number): st
   return parts.join(', ');
 }
 
-function formatBytes(bytes: number): string {
+/** `1.5 MB`: powers of 1000. */
+export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let unit = 0;
   let value = bytes;

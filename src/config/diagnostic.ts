@@ -17,6 +17,8 @@ export interface Diagnostic {
   readonly sourceLine: string;
   /** The column in `sourceLine`: another one when a masked secret stands before it. */
   readonly sourceColumn: number;
+  /** The environment variable that is not set, when that is the problem. */
+  readonly unsetVariable?: string | undefined;
 }
 
 /** Compares two diagnostics of one file by their place. */
@@ -42,6 +44,8 @@ export class ConfigError extends LitestreamError {
   readonly diagnostics: readonly Diagnostic[];
   /** How the file wants the error logged; undefined when it could not be read so far. */
   readonly logging: LoggingOptions | undefined;
+  /** What else is doubtful in the file, and may be the cause. Set by loadConfig. */
+  warnings: readonly Diagnostic[] = [];
 
   constructor(headline: string, diagnostics: readonly Diagnostic[], logging?: LoggingOptions) {
     super('config', [headline, ...diagnostics.map(formatPlace)].join('\n'));

@@ -33,8 +33,13 @@ export async function loadConfig(path: string, options: LoadOptions): Promise<Co
     : { text: source, references: [] };
   const decoder = new Decoder(absolute, source, expansion);
   warnOfUnset(decoder, absolute, source, expansion);
-  const root = decoder.decode(await readYaml(absolute, source, expansion), CONFIG);
-  return resolveConfig(absolute, root, decoder, options);
+  try {
+    const root = decoder.decode(await readYaml(absolute, source, expansion), CONFIG);
+    return resolveConfig(absolute, root, decoder, options);
+  } catch (error) {
+    if (error instanceof ConfigError) error.warnings = decoder.warnings.toSorted(inFileOrder);
+    throw error;
+  }
 }
 
 async function readSource(path: string): Promise<string> {
@@ -74,7 +79,8 @@ async function readYaml(path: string, source: string, expansion: Expansion): Pro
 function warnOfUnset(decoder: Decoder, path: string, source: string, expansion: Expansion): void {
   for (const reference of expansion.references) {
     if (!reference.unset || inComment(source, reference.sourceStart)) continue;
-    decoder.warnings.push(diagnosticAt(unsetMessage(reference), path, source, reference.sourceStart));
+    const diagnostic = diagnosticAt(unsetMessage(reference), path, source, reference.sourceStart);
+    decoder.warnings.push({ ...diagnostic, unsetVariable: reference.name });
   }
 }
 

@@ -11,6 +11,10 @@ export interface DatabaseHeader {
   readonly walMode: boolean;
   /** "In-header database size" (offset 28); 0 or stale when written by SQLite before 3.7.0. */
   readonly pageCount: number;
+  /** Bytes at the end of each page that SQLite leaves alone: not 0 with encryption or checksum extensions. */
+  readonly reservedBytes: number;
+  /** "SQLITE_VERSION_NUMBER" (offset 96) of the library that wrote last, such as 3045001; 0 before 3.7.0. */
+  readonly writerVersion: number;
 }
 
 /** A power of two from 512 to 65536. */
@@ -39,5 +43,11 @@ export function parseDatabaseHeader(data: Uint8Array): DatabaseHeader {
   const pageSizeBytes = stored === 1 ? 65536 : stored;
   if (!isPageSize(pageSizeBytes))
     throw new LitestreamError('corrupt', `database header has the page size ${stored}`);
-  return { pageSizeBytes, walMode: data[19] === 2, pageCount: view.getUint32(28) };
+  return {
+    pageSizeBytes,
+    walMode: data[19] === 2,
+    pageCount: view.getUint32(28),
+    reservedBytes: view.getUint8(20),
+    writerVersion: view.getUint32(96),
+  };
 }

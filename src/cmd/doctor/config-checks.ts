@@ -1,0 +1,95 @@
+/** What `doctor` says of a config file. */
+
+import { formatDuration } from '../../base/duration.ts';
+import { messageOf } from '../../base/errors.ts';
+import { ConfigError, checkReplicable, type Config, type Diagnostic } from '../../config/index.ts';
+import type { ReplicaOptions } from '../../engine/options.ts';
+import type { Report } from './report.ts';
+
+/** Shorter intervals are nobody's intent: a bare number was meant as seconds. */
+const MIN_INTERVAL_MS = 10;
+
+/** Loads the config and reports on it; undefined when it cannot be used. */
+export async function checkConfig(load: () => Promise<Config>, report: Report): Promise<Config | undefined> {
+  let config: Config;
+  try {
+    config = await load();
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      reportDiagnostics(error.warnings, report);
+      report.failure('config', `${error.headline}${place(error.diagnostics[0])}`);
+    } else {
+      report.failure('config', messageOf(error));
+    }
+    return undefined;
+  }
+  reportDiagnostics(config.warnings, report);
+  const count = config.databases.length;
+  if (count === 0)
+    report.failure('databases', 'there are none', 'list databases and their replicas under dbs');
+  else report.ok('databases', `${count} configured`);
+  checkWhole(config, report);
+  return config;
+}
+
+function reportDiagnostics(diagnostics: readonly Diagnostic[], report: Report): void {
+  for (const diagnostic of diagnostics) {
+    const { message, unsetVariable } = diagnostic;
+    const shown = `${message}${place(diagnostic)}`;
+    if (unsetVariable === undefined) report.warning('config', shown);
+    else
+      report.failure('variable', shown, `set ${unsetVariable} where litestream is started, or take it out`);
+  }
+  if (!diagnostics.some(({ unsetVariable }) => unsetVariable !== undefined)) {
+    report.ok('variables', 'all that the file names are set');
+  }
+}
+
+function place(diagnostic: Diagnostic | undefined): string {
+  return diagnostic === undefined ? '' : ` (${diagnostic.path}:${diagnostic.line}:${diagnostic.column})`;
+}
+
+function checkWhole(config: Config, report: Report): void {
+  try {
+    checkReplicable(config);
+    report.ok('locations', 'no two replicas share one');
+  } catch (error) {
+    report.failure('config', error instanceof ConfigError ? error.headline : messageOf(error));
+  }
+}
+
+/** Reports on the intervals of one replica. */
+export function checkIntervals(replica: ReplicaOptions, report: Report): void {
+  const { syncIntervalMs, snapshotIntervalMs, retentionMs } = replica;
+  if (syncIntervalMs < MIN_INTERVAL_MS) {
+    report.failure(
+      'sync-interval',
+      `${formatDuration(syncIntervalMs)} is far too short`,
+      'write it with a unit, such as 1s: a bare number counts nanoseconds',
+    );
+  } else {
+    report.ok('sync-interval', formatDuration(syncIntervalMs));
+  }
+  const retention = formatDuration(retentionMs);
+  if (retentionMs <= 0) {
+    report.warning(
+      'retention',
+      `${retention}: nothing is ever deleted`,
+      'set retention, unless the store deletes old objects itself',
+    );
+  } else if (snapshotIntervalMs > retentionMs) {
+    report.warning(
+      'retention',
+      `${retention} is shorter than snapshot-interval (${formatDuration(snapshotIntervalMs)}), which has no effect then`,
+      'set snapshot-interval below retention',
+    );
+  } else if (retentionMs < 60_000) {
+    report.failure(
+      'retention',
+      `${retention} is far too short: backups would go at once`,
+      'write it with a unit, such as 24h: a bare number counts nanoseconds',
+    );
+  } else {
+    report.ok('retention', retention);
+  }
+}

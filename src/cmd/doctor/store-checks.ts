@@ -1,0 +1,281 @@
+/**
+ * What `doctor` says of a store: it writes objects of its own beside the generations, under a name that is none of
+ * theirs, reads them back in every way that restoring does, and removes them whatever happens.
+ */
+
+import { createHash, randomBytes } from 'node:crypto';
+import { formatDuration } from '../../base/duration.ts';
+import { hasCode, messageOf } from '../../base/errors.ts';
+import type { ObjectInfo, ObjectStore, OpenOptions } from '../../storage/object-store.ts';
+import type { StoreConfig } from '../../storage/store-config.ts';
+import { formatBytes } from '../progress.ts';
+import type { Report } from './report.ts';
+import { suggestSetting } from './suggest.ts';
+
+const SMALL_BYTES = 1000;
+/** S3's smallest part. */
+const PART_BYTES = 5 * 1024 ** 2;
+const MIB = 1024 ** 2;
+const CHUNK_BYTES = 64 * 1024;
+/** Point-in-time restores go by the store's clock, with which the user's idea of a time should agree. */
+const MAX_SKEW_MS = 10_000;
+const CLEANUP_TIMEOUT_MS = 15_000;
+
+export type OpenStore = (config: StoreConfig, options: OpenOptions) => Promise<ObjectStore>;
+
+export interface StoreCheck {
+  readonly config: StoreConfig;
+  readonly report: Report;
+  readonly open: OpenStore;
+  readonly signal: AbortSignal;
+  /** The time now, in epoch milliseconds. */
+  readonly now: () => number;
+}
+
+/** Checks one store. Rejects only with 'aborted', after it has removed what it wrote. */
+export async function checkStore(check: StoreCheck): Promise<void> {
+  const { config, report, open } = check;
+  const warn = (message: string): void => report.warning('store', message);
+  const store = await report.attempt('open', () => open(config, { warn }));
+  if (store === undefined) return;
+  const probe = new StoreProbe(store, check);
+  try {
+    await probe.run();
+  } finally {
+    await probe.cleanUp();
+    await store.close();
+  }
+}
+
+class StoreProbe {
+  readonly #store: ObjectStore;
+  readonly #check: StoreCheck;
+  readonly #report: Report;
+  readonly #options: { readonly signal: AbortSignal };
+  /** No generation is looked for outside of `generations/`. */
+  readonly #prefix = `litestream-doctor-${randomBytes(8).toString('hex')}/`;
+  #wrote = false;
+
+  constructor(store: ObjectStore, check: StoreCheck) {
+    this.#store = store;
+    this.#check = check;
+    this.#report = check.report;
+    this.#options = { signal: check.signal };
+  }
+
+  async run(): Promise<void> {
+    if (!(await this.#checkReachable())) return;
+    const small = randomBytes(SMALL_BYTES);
+    if (!(await this.#checkPut('small', small))) return;
+    await this.#checkGet('small', small);
+    await this.#checkRange('ranged get', 'small', { start: 100, end: 300 }, small.subarray(100, 300));
+    await this.#checkOverwrite('small');
+    if (!(await this.#checkDelete('small'))) {
+      this.#report.warning('multipart', 'not checked, as it would leave objects behind');
+      return;
+    }
+    await this.#checkMultipart('large');
+  }
+
+  /** Whether it makes sense to go on. */
+  async #checkReachable(): Promise<boolean> {
+    try {
+      await this.#list();
+      this.#report.ok('list', 'works');
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'aborted')) throw error;
+      const { config, open, signal } = this.#check;
+      this.#report.failure('list', messageOf(error), await suggestSetting(config, open, signal));
+      return false;
+    }
+  }
+
+  async #checkPut(name: string, data: Uint8Array): Promise<boolean> {
+    const { now } = this.#check;
+    const startedMs = now();
+    const info = await this.#report.attempt('put', () => this.#put(name, data));
+    if (info === undefined) return false;
+    const endedMs = now();
+    this.#report.ok(
+      'put',
+      `${formatBytes(data.length)} in ${formatDuration(Math.round(endedMs - startedMs))}`,
+    );
+    this.#checkClock(info.modifiedAt.getTime(), startedMs, endedMs);
+    return true;
+  }
+
+  #checkClock(storeMs: number, startedMs: number, endedMs: number): void {
+    // Stores count whole seconds.
+    const behindMs = startedMs - (storeMs + 1000);
+    const aheadMs = storeMs - endedMs;
+    const skewMs = Math.round(Math.max(behindMs, aheadMs, 0) / 1000) * 1000;
+    if (skewMs <= MAX_SKEW_MS) {
+      this.#report.ok('clock', "agrees with the store's");
+      return;
+    }
+    const direction = behindMs > 0 ? 'ahead of' : 'behind';
+    this.#report.warning(
+      'clock',
+      `this machine is ${formatDuration(skewMs)} ${direction} the store, by whose time backups are restored`,
+      "set this machine's clock (NTP)",
+    );
+  }
+
+  async #checkGet(name: string, expected: Uint8Array): Promise<void> {
+    const body = await this.#report.attempt('get', () => this.#get(name));
+    if (body === undefined) return;
+    if (body.equals(expected)) this.#report.ok('get', 'the same bytes');
+    else this.#report.failure('get', ...this.#differs(name));
+  }
+
+  #differs(name: string): [message: string, fix: string] {
+    return [
+      `${this.#store.location} gives other bytes for ${name} than were put`,
+      'look for a proxy or cache in between',
+    ];
+  }
+
+  async #checkRange(
+    check: string,
+    name: string,
+    range: { readonly start: number; readonly end: number },
+    expected: Uint8Array,
+  ): Promise<void> {
+    const fix =
+      'restores of large snapshots need byte ranges: look for a proxy in between, or use another store';
+    const body = await this.#report.attempt(check, () => this.#get(name, range), fix);
+    if (body === undefined) return;
+    if (body.equals(expected)) this.#report.ok(check, 'the same bytes');
+    else
+      this.#report.failure(check, `${this.#store.location} gives other bytes than the range asked for`, fix);
+  }
+
+  async #checkOverwrite(name: string): Promise<void> {
+    const data = randomBytes(SMALL_BYTES + 1);
+    const fix = 'allow overwriting: uploads are tried again';
+    const info = await this.#report.attempt('overwrite', () => this.#put(name, data), fix);
+    const body =
+      info === undefined ? undefined : await this.#report.attempt('overwrite', () => this.#get(name));
+    if (body === undefined) return;
+    if (body.equals(data)) this.#report.ok('overwrite', 'the new bytes are read at once');
+    else this.#report.failure('overwrite', ...this.#differs(name));
+  }
+
+  /** Whether objects can be deleted. */
+  async #checkDelete(name: string): Promise<boolean> {
+    try {
+      await this.#store.delete([this.#prefix + name], this.#options);
+      const left = await this.#list();
+      if (left.length === 0) {
+        this.#report.ok('delete', 'works');
+        return true;
+      }
+      this.#report.failure('delete', `${this.#store.location} still lists what was deleted`);
+    } catch (error) {
+      if (hasCode(error, 'aborted')) throw error;
+      if (hasCode(error, 'permission')) {
+        this.#report.warning(
+          'delete',
+          messageOf(error),
+          'replicating and restoring work without; allow deletes for retention, or let rules of the store delete old objects',
+        );
+      } else {
+        this.#report.failure('delete', messageOf(error));
+      }
+    }
+    return false;
+  }
+
+  async #checkMultipart(name: string): Promise<void> {
+    const { config } = this.#check;
+    const partBytes = (config.type === 's3' ? config.partSizeBytes : undefined) ?? PART_BYTES;
+    const body = new PatternBody(partBytes + MIB);
+    const info = await this.#report.attempt('multipart', () => this.#put(name, body.stream()));
+    if (info === undefined) return;
+    const read = await this.#report.attempt('multipart', () => this.#digest(name));
+    if (read === undefined) return;
+    const [listed] = (await this.#report.attempt('multipart', () => this.#list())) ?? [];
+    if (read !== body.digest() || listed?.sizeBytes !== body.sizeBytes) {
+      this.#report.failure('multipart', ...this.#differs(name));
+      return;
+    }
+    this.#report.ok(
+      'multipart',
+      `a stream of ${formatBytes(body.sizeBytes)}: the same bytes, listed with its size`,
+    );
+    const range = { start: partBytes - 100, end: partBytes + 100 };
+    await this.#checkRange('range across parts', name, range, body.slice(range.start, range.end));
+  }
+
+  #put(name: string, body: Uint8Array | AsyncIterable<Uint8Array>): Promise<ObjectInfo> {
+    this.#wrote = true;
+    return this.#store.put(this.#prefix + name, body, this.#options);
+  }
+
+  async #get(name: string, range?: { readonly start: number; readonly end: number }): Promise<Buffer> {
+    const { stream } = await this.#store.get(this.#prefix + name, { ...this.#options, range });
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of stream) chunks.push(Uint8Array.from(chunk));
+    return Buffer.concat(chunks);
+  }
+
+  async #digest(name: string): Promise<string> {
+    const hash = createHash('sha256');
+    const { stream } = await this.#store.get(this.#prefix + name, this.#options);
+    for await (const chunk of stream) hash.update(chunk);
+    return hash.digest('hex');
+  }
+
+  async #list(options = this.#options): Promise<ObjectInfo[]> {
+    const objects: ObjectInfo[] = [];
+    for await (const info of this.#store.list(this.#prefix, options)) objects.push(info);
+    return objects;
+  }
+
+  /** Removes what is left, also after an abort. Says what it could not remove. */
+  async cleanUp(): Promise<void> {
+    if (!this.#wrote) return;
+    const options = { signal: AbortSignal.timeout(CLEANUP_TIMEOUT_MS) };
+    try {
+      const keys = (await this.#list(options)).map(({ key }) => key);
+      if (keys.length > 0) await this.#store.delete(keys, options);
+    } catch (error) {
+      const where = `${this.#prefix} in ${this.#store.location}`;
+      this.#report.warning('clean-up', `cannot remove ${where} (${messageOf(error)})`, 'delete it by hand');
+    }
+  }
+}
+
+/** Bytes that are the same each time they are asked for, without being held in memory. */
+class PatternBody {
+  readonly sizeBytes: number;
+  readonly #seed = randomBytes(16);
+
+  constructor(sizeBytes: number) {
+    this.sizeBytes = sizeBytes;
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- an AsyncIterable is what bodies are
+  async *stream(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* this.#chunks();
+  }
+
+  digest(): string {
+    const hash = createHash('sha256');
+    for (const chunk of this.#chunks()) hash.update(chunk);
+    return hash.digest('hex');
+  }
+
+  /** Bytes [start, end). */
+  slice(start: number, end: number): Buffer {
+    return Buffer.concat([...this.#chunks()]).subarray(start, end);
+  }
+
+  *#chunks(): Generator<Buffer, void, undefined> {
+    for (let offset = 0; offset < this.sizeBytes; offset += CHUNK_BYTES) {
+      const unit = createHash('sha256').update(this.#seed).update(String(offset)).digest();
+      yield Buffer.alloc(Math.min(CHUNK_BYTES, this.sizeBytes - offset), unit);
+    }
+  }
+}
