@@ -2,12 +2,16 @@
 
 import { describe, inject, it } from 'vitest';
 import type { AzureEndpoint } from './azurite.ts';
+import type { GcsEndpoint } from './gcs.ts';
+import type { SftpEndpoint } from './sshd.ts';
 import type { S3Endpoint } from './swift/swift.ts';
 
 /** What the tests must know of each server. */
 export interface Servers {
   readonly swift: S3Endpoint;
   readonly azurite: AzureEndpoint;
+  readonly gcs: GcsEndpoint;
+  readonly sshd: SftpEndpoint;
 }
 
 /** A server that runs, or why it does not. */
@@ -17,6 +21,8 @@ declare module 'vitest' {
   export interface ProvidedContext {
     swift: Availability<S3Endpoint>;
     azurite: Availability<AzureEndpoint>;
+    gcs: Availability<GcsEndpoint>;
+    sshd: Availability<SftpEndpoint>;
   }
 }
 

@@ -3,9 +3,11 @@
 import type { TestProject } from 'vitest/node';
 import { messageOf } from '../../src/base/errors.ts';
 import { startAzurite } from './azurite.ts';
+import { startGcsEmulator } from './gcs.ts';
 import { installedModules } from './npm-packages.ts';
 import type { RunningServer } from './server-process.ts';
 import type { Availability, Servers } from './servers.ts';
+import { startSshd } from './sshd.ts';
 import { startSwift } from './swift/swift.ts';
 
 type Starters = { readonly [K in keyof Servers]: () => Promise<RunningServer<Servers[K]>> };
@@ -18,6 +20,8 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const starters: Starters = {
     swift: startSwift,
     azurite: async () => await startAzurite(await modules),
+    gcs: async () => await startGcsEmulator(await modules),
+    sshd: startSshd,
   };
   const running: RunningServer<unknown>[] = [];
   const start = async (name: keyof Servers): Promise<void> => {

@@ -227,13 +227,14 @@ class SftpStore implements ObjectStore {
     { path, temporary, signal }: Upload,
   ): Promise<{ sizeBytes: number; modifiedAt: Date }> {
     const { file, folder } = await create(channel, temporary, signal);
+    let closed: Promise<void> | undefined;
     try {
       const writer = new FileWriter(channel, file, signal);
       const sizeBytes = await writer.send(source.data);
       // Requests on one file are carried out in the order in which they are sent.
       const synced = offered(channel.sync(file, signal));
       const [stats, isSynced] = await Promise.all([channel.fstat(file, signal), synced, writer.answered()]);
-      const closed = channel.close(file);
+      closed = channel.close(file);
       // Without a sync, a server may tell of a full disk only now.
       if (!isSynced) await closed;
       const renamed = replaceFile(channel, temporary, path, signal);
@@ -241,6 +242,7 @@ class SftpStore implements ObjectStore {
       await Promise.all([closed, renamed, settled]);
       return { sizeBytes, modifiedAt: new Date(stats.mtime * 1000) };
     } finally {
+      if (closed === undefined) channel.closeQuietly(file);
       if (folder !== undefined) channel.closeQuietly(folder);
     }
   }

@@ -5,7 +5,7 @@ import type { SftpChannel } from './channel.ts';
 import { Window } from './window.ts';
 
 /** Bytes a request: what fits into one packet of SSH with its headers, and so what every server takes. */
-export const BLOCK_BYTES = 31 * 1024;
+const BLOCK_BYTES = 31 * 1024;
 /** Requests of one body under way at once: 2 MB, as much as the usual window of an SSH channel. */
 const BLOCKS_AHEAD = 64;
 
