@@ -5,7 +5,9 @@
 //
 // FOLDER is the node_modules that holds firebase-tools. Prints `listens on http://HOST:PORT` and runs until SIGTERM or
 // SIGINT. Its stock start() fetches an interpreter of access rules, so its parts are put together here without one.
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
@@ -17,6 +19,10 @@ const { values } = parseArgs({
   },
 });
 if (values.modules === undefined) throw new Error('usage: node gcs-emulator.mjs --modules FOLDER');
+
+// All emulators of a machine would share one folder, which each empties when it ends.
+const folder = mkdtempSync(join(tmpdir(), 'gcs-emulator-'));
+process.env.TMPDIR = folder;
 
 const require = createRequire(join(resolve(values.modules), 'from-here.cjs'));
 const { StorageEmulator } = require('firebase-tools/lib/emulator/storage/index.js');
@@ -39,9 +45,8 @@ const server = app.listen(Number(values.port), values.host, () => {
 
 const stop = () => {
   server.closeAllConnections();
-  server.close();
-  // It keeps objects in a folder of its own below the system's for temporary files.
-  void emulator.adminStorageLayer._persistence.deleteAll().finally(() => process.exit(0));
+  rmSync(folder, { recursive: true, force: true });
+  process.exit(0);
 };
 process.on('SIGTERM', stop);
 process.on('SIGINT', stop);

@@ -35,7 +35,7 @@ export class GoogleCredentials {
       return headers;
     } catch (error) {
       // The library remembers what it did not find; the next request looks again.
-      this.renew();
+      if (signal?.aborted !== true) this.renew();
       throw error;
     }
   }
@@ -68,5 +68,6 @@ export class GoogleCredentials {
 async function newAuth(): Promise<GoogleAuth> {
   const { GoogleAuth, gcpMetadata } = await import('google-auth-library');
   gcpMetadata.resetIsAvailableCache();
-  return new GoogleAuth({ scopes: SCOPE });
+  // Objects need no project; without any, the library starts gcloud to ask for one.
+  return new GoogleAuth({ scopes: SCOPE, projectId: 'none' });
 }
