@@ -187,6 +187,8 @@ class HttpFaultProxy extends Listening {
 class TcpFaultProxy extends Listening {
   /** Bytes that may still come from the server while a cut is set. */
   #left = Infinity;
+  /** Receivers that were not given a byte: they get no later one either, for no network loses bytes in the middle. */
+  readonly #silent = new WeakSet<Socket>();
 
   protected listener(): Server {
     return createServer((client) => this.#serve(client));
@@ -215,8 +217,8 @@ class TcpFaultProxy extends Listening {
   }
 
   #pass(chunk: Buffer, to: Socket, from: Socket): void {
-    if (this.fault === 'stall' || this.#left <= 0) return;
-    if (to.write(chunk)) return;
+    if (this.fault === 'stall' || this.#left <= 0) this.#silent.add(to);
+    if (this.#silent.has(to) || to.write(chunk)) return;
     from.pause();
     to.once('drain', () => from.resume());
   }
@@ -225,6 +227,7 @@ class TcpFaultProxy extends Listening {
     const part = chunk.subarray(0, this.#left);
     this.#pass(part, client, server);
     this.#left -= part.length;
+    if (part.length < chunk.length) this.#silent.add(client);
     if (this.#left > 0 || (typeof this.fault === 'object' && 'stall' in this.fault)) return;
     client.destroySoon();
   }

@@ -126,8 +126,8 @@ export class Rig {
 
   /** restore() that must succeed; the restored file's path. */
   async restored(options: RestoreOptions = {}): Promise<string> {
-    const { code, path, stderr } = await this.restore(options);
-    if (code !== 0) throw new Error(`restore exited ${code}\n${stderr}`);
+    const { code, path, stdout, stderr } = await this.restore(options);
+    if (code !== 0) throw new Error(`restore exited ${code}\n${stdout}${stderr}`);
     return path;
   }
 

@@ -1,0 +1,31 @@
+/** The driver of Google Cloud Storage and Firebase's emulator. */
+
+import { randomUUID } from 'node:crypto';
+import { openGcsStore } from '../../src/storage/gcs/gcs-store.ts';
+import { describeStore } from '../storage/contract.ts';
+import { describeReplication } from './replication.ts';
+import { describeServer } from './servers.ts';
+
+describeServer('gcs', ({ host, port, bucket }) => {
+  const endpoint = `http://${host}:${port}`;
+
+  describeStore(
+    'GcsStore',
+    async ({ through, timeouts }) => {
+      const address = await through({ host, port });
+      const config = {
+        ...({ type: 'gcs', bucket, path: randomUUID() } as const),
+        endpoint: `http://${address.host}:${address.port}`,
+      };
+      return { store: openGcsStore(config, timeouts), cleanup: () => Promise.resolve() };
+    },
+    { protocol: 'http', anyCredentials: true },
+  );
+
+  describeReplication({
+    replica: (path) => ['type: gcs', `bucket: ${bucket}`, `path: ${path}`, 'sync-interval: 100ms'],
+    // Google's library for Go wants the address without a scheme.
+    env: { STORAGE_EMULATOR_HOST: `${host}:${port}` },
+    open: (path) => openGcsStore({ type: 'gcs', bucket, path, endpoint }),
+  });
+});
