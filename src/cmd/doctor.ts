@@ -12,9 +12,10 @@ import type { StopSignal } from './signals.ts';
 export const command: Command = defineCommand({
   name: 'doctor',
   description:
-    'Checks a config before it is trusted: the file, the databases, free disk, and each store by writing,\n' +
-    'reading and deleting objects of its own. One line for each: ok, warning or failure, with what to change.\n' +
-    'Leaves nothing behind, changes no database, and may run beside replicate.\n\n' +
+    'Checks a config before it is trusted: the file, the databases, free disk, and each store by\n' +
+    'writing, reading and deleting objects of its own. Prints a line for each check: ok, warning or\n' +
+    'failure, with what to change. Leaves nothing behind, changes no database, and may run beside\n' +
+    'replicate.\n\n' +
     'Exit code: 0 when all is ok or there are only warnings, 1 when something failed.',
   forms: ['[flags]', '[flags] DB_PATH', '[flags] REPLICA_URL'],
   flags: {
@@ -23,8 +24,8 @@ export const command: Command = defineCommand({
     json: {
       kind: 'bool',
       help:
-        'Prints a JSON array of objects at the end: level (ok, warning, failure), subject, check, message\n' +
-        'and fix, which is empty when the message says it.',
+        'Prints a JSON array of objects at the end: level (ok, warning, failure), subject, check,\n' +
+        'message, and fix, which is empty when the message says it.',
     },
   },
   examples: [

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { examine, type Host } from '../../src/cmd/doctor/examine.ts';
 import { Report, formatFinding, type Level } from '../../src/cmd/doctor/report.ts';
-import { withTempDir } from '../support/process.ts';
+import { runLitestream, startLitestream, withTempDir } from '../support/process.ts';
 import { S3Server } from '../support/s3-server.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
@@ -362,4 +362,56 @@ it('removes what it wrote when it is stopped', async () => {
   await expect(doctor(db(S3), { signal: stop.signal })).rejects.toMatchObject({ code: 'aborted' });
   expect(server.counts().PutObject).toBe(1);
   expect(server.bucket().keys()).toEqual([]);
+});
+
+describe('the command', () => {
+  const url = (): string => `s3://bucket.localhost:${server.port}/db`;
+  const launch = (...args: string[]): Parameters<typeof startLitestream>[0] => ({
+    binary: 'ours',
+    args: ['doctor', ...args],
+    cwd: dir,
+    env: {
+      AWS_ACCESS_KEY_ID: server.credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: server.credentials.secretAccessKey,
+    },
+  });
+
+  it('prints a line for each check, and ends with 0 when none failed', async () => {
+    const { code, stdout, stderr } = await runLitestream(launch(url()));
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^replica: s3:\/\/bucket\/db \(endpoint \S+\)\n {2}ok {7}list: works\n/);
+    expect(stdout).toMatch(/\n9 ok, 0 warnings, 0 failures\n$/);
+    expect(code).toBe(0);
+    expect(server.bucket().keys()).toEqual([]);
+  });
+
+  it('ends with 1 when something failed, and prints JSON', async () => {
+    await fs.writeFile(join(dir, 'litestream.yml'), 'dbs: [{path: app.db}]');
+    const { code, stdout } = await runLitestream(launch('-json', '-config', 'litestream.yml'));
+    expect(code).toBe(1);
+    const findings = JSON.parse(stdout) as Record<string, string>[];
+    expect(findings.at(-1)).toEqual({
+      level: 'failure',
+      subject: `database ${join(dir, 'app.db')}`,
+      check: 'replicas',
+      message: 'there are none: nothing is backed up',
+      fix: 'list one under replicas',
+    });
+  });
+
+  it('leaves nothing behind when it is interrupted', async () => {
+    const reading = new Promise<void>((resolve) => {
+      server.onRequest = ({ operation }) => {
+        if (operation !== 'GetObject') return 'pass';
+        resolve();
+        return 'stall';
+      };
+    });
+    const doctoring = startLitestream(launch(url()));
+    await reading;
+    expect(server.bucket().keys()).toHaveLength(1);
+    process.kill(doctoring.pid, 'SIGINT');
+    expect((await doctoring.exited).code).toBe(130);
+    expect(server.bucket().keys()).toEqual([]);
+  });
 });

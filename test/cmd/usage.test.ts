@@ -9,7 +9,16 @@ import { describe, expect, test } from 'vitest';
 import { withTempDir } from '../support/process.ts';
 import { runOracle, runOurs } from './compare.ts';
 
-const COMMANDS = ['databases', 'generations', 'replicate', 'restore', 'snapshots', 'version', 'wal'];
+const COMMANDS = [
+  'databases',
+  'doctor',
+  'generations',
+  'replicate',
+  'restore',
+  'snapshots',
+  'version',
+  'wal',
+];
 const BIN = fileURLToPath(new URL('../../bin/', import.meta.url));
 
 describe('the same as v0.3.13', () => {
