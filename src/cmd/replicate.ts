@@ -53,8 +53,13 @@ export const command: Command = defineCommand({
     checkReplicable(config);
     const { Replicator } = await import('../engine/replicator.ts');
     const { openStore } = await import('../storage/registry.ts');
+    const warn = (message: string): void => logger.warn(message);
     return runReplication({
-      replicator: new Replicator({ databases: config.databases, logger, openStore }),
+      replicator: new Replicator({
+        databases: config.databases,
+        logger,
+        openStore: (store) => openStore(store, { warn }),
+      }),
       shutdownTimeoutMs: config.shutdownTimeoutMs,
       exec: words,
       context,

@@ -182,8 +182,9 @@ async function openReplicas(
   const all = database === undefined || name === undefined || name === '';
   const selected = all ? replicas : replicas.filter((replica) => replica.name === name);
   if (!all && selected.length === 0) context.logger.warn(replicaNotFound(name, database.path).message);
+  const warn = (message: string): void => context.logger.warn(message);
   return Promise.all(
-    selected.map(async (replica) => ({ name: replica.name, store: await openStore(replica.store) })),
+    selected.map(async ({ name, store }) => ({ name, store: await openStore(store, { warn }) })),
   );
 }
 
