@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import type { BlobDownloadResponseParsed, ContainerClient } from '@azure/storage-blob';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, assert } from '../../base/errors.ts';
-import { abortable, complete, nothing } from '../body.ts';
+import { complete, nothing } from '../body.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
@@ -15,9 +15,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
-import { BODY_ATTEMPTS } from '../part-sender.ts';
-import { basePartSize, partsOf, preceded } from '../parts.ts';
-import { retrying } from '../retry.ts';
+import { putBody } from '../put-body.ts';
 import type { AbsStoreConfig } from '../store-config.ts';
 import type { AbsTimeouts } from './agents.ts';
 import { bufferOf, checksumOf, uploadBlocks } from './blocks.ts';
@@ -166,25 +164,12 @@ class AbsStore implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    throwIfAborted(signal);
-    const inMemory = body instanceof Uint8Array;
-    const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes);
-    const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize);
-    try {
-      const first = await parts.next();
-      assert(first.done !== true, 'a body has at least one part');
-      if (!first.value.last) {
-        const upload = { concurrency: this.capabilities.concurrency, signal };
-        return { key, ...(await uploadBlocks(this.#session, key, preceded(first.value, parts), upload)) };
-      }
-      const { data } = first.value;
-      // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
-      const attempts = inMemory ? 1 : BODY_ATTEMPTS;
-      const modifiedAt = await retrying(() => this.#putWhole(key, data, signal), { attempts, signal });
-      return { key, sizeBytes: data.length, modifiedAt };
-    } finally {
-      await parts.return();
-    }
+    const upload = { concurrency: this.capabilities.concurrency, signal };
+    const stored = await putBody(body, options, {
+      whole: (data) => this.#putWhole(key, data, signal),
+      inParts: (parts) => uploadBlocks(this.#session, key, parts, upload),
+    });
+    return { key, ...stored };
   }
 
   async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
+import type { Stored } from '../put-body.ts';
 import { retrying } from '../retry.ts';
 import type { AbsSession } from './session.ts';
 
@@ -11,12 +12,6 @@ import type { AbsSession } from './session.ts';
  * does not stop the other.
  */
 const BLOCK_ID_BYTES = 64;
-
-export interface Uploaded {
-  readonly sizeBytes: number;
-  /** When the blob was published, by Azure's clock. */
-  readonly modifiedAt: Date;
-}
 
 /**
  * Uploads `parts` as the blob of `key`. Blocks that no blob was made of are never seen, and Azure drops them after a
@@ -28,7 +23,7 @@ export async function uploadBlocks(
   key: string,
   parts: AsyncIterable<Part>,
   options: { readonly concurrency: number; readonly signal?: AbortSignal | undefined },
-): Promise<Uploaded> {
+): Promise<Stored> {
   const { concurrency, signal } = options;
   const what = `put ${key}`;
   // Of this upload alone: one that runs at the same time, or died, must not lend a block.

@@ -10,17 +10,12 @@ import type { CompletedPart } from '@aws-sdk/client-s3';
 import { LitestreamError, hasCode, messageOf } from '../../base/errors.ts';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
+import type { Stored } from '../put-body.ts';
 import { retrying } from '../retry.ts';
 import type { S3Session } from './session.ts';
 
 /** An upload that fails must not hold up a shutdown for long. */
 const ABORT_TIMEOUT_MS = 3_000;
-
-export interface Uploaded {
-  readonly sizeBytes: number;
-  /** When the upload was begun: the time that S3 gives the object. */
-  readonly modifiedAt: Date;
-}
 
 /**
  * Uploads `parts` as the object `key` (with the store's prefix).
@@ -32,7 +27,7 @@ export async function uploadParts(
   key: string,
   parts: AsyncIterable<Part>,
   options: { readonly concurrency: number; readonly signal?: AbortSignal | undefined },
-): Promise<Uploaded> {
+): Promise<Stored> {
   const { signal } = options;
   const created = await retrying(
     () => session.send(new CreateMultipartUploadCommand(session.object(key)), `put ${key}`, signal),

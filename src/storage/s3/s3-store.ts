@@ -9,7 +9,7 @@ import {
 import type { GetObjectCommandOutput, ListObjectsV2CommandOutput, _Error } from '@aws-sdk/client-s3';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, assert } from '../../base/errors.ts';
-import { abortable, complete, nothing } from '../body.ts';
+import { complete, nothing } from '../body.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
@@ -20,10 +20,9 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
-import { BODY_ATTEMPTS } from '../part-sender.ts';
-import { PART_LIMITS, basePartSize, partsOf, preceded } from '../parts.ts';
+import { PART_LIMITS } from '../parts.ts';
 import type { PartLimits } from '../parts.ts';
-import { retrying } from '../retry.ts';
+import { putBody } from '../put-body.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
 import type { S3Timeouts } from './client.ts';
@@ -143,25 +142,13 @@ class S3Store implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    throwIfAborted(signal);
-    const inMemory = body instanceof Uint8Array;
-    const baseSize = basePartSize(inMemory ? body.length : options.sizeHintBytes, this.#partLimits);
-    const parts = partsOf(inMemory ? body : abortable(body, signal), baseSize, this.#partLimits.maxParts);
-    try {
-      const first = await parts.next();
-      assert(first.done !== true, 'a body has at least one part');
-      if (!first.value.last) {
-        const upload = { concurrency: this.#uploadConcurrency, signal };
-        return { key, ...(await uploadParts(this.#session, key, preceded(first.value, parts), upload)) };
-      }
-      const { data } = first.value;
-      // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
-      const attempts = inMemory ? 1 : BODY_ATTEMPTS;
-      const modifiedAt = await retrying(() => this.#putWhole(key, data, signal), { attempts, signal });
-      return { key, sizeBytes: data.length, modifiedAt };
-    } finally {
-      await parts.return();
-    }
+    const upload = { concurrency: this.#uploadConcurrency, signal };
+    const stored = await putBody(body, options, {
+      whole: (data) => this.#putWhole(key, data, signal),
+      inParts: (parts) => uploadParts(this.#session, key, parts, upload),
+      limits: this.#partLimits,
+    });
+    return { key, ...stored };
   }
 
   async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
