@@ -269,11 +269,13 @@ class PatternBody {
 
   /** Bytes [start, end). */
   slice(start: number, end: number): Buffer {
-    return Buffer.concat([...this.#chunks()]).subarray(start, end);
+    const first = start - (start % CHUNK_BYTES);
+    return Buffer.concat([...this.#chunks(first, end)]).subarray(start - first, end - first);
   }
 
-  *#chunks(): Generator<Buffer, void, undefined> {
-    for (let offset = 0; offset < this.sizeBytes; offset += CHUNK_BYTES) {
+  /** From the chunk that begins at `start` to the one that `end` is in. */
+  *#chunks(start = 0, end = this.sizeBytes): Generator<Buffer, void, undefined> {
+    for (let offset = start; offset < end; offset += CHUNK_BYTES) {
       const unit = createHash('sha256').update(this.#seed).update(String(offset)).digest();
       yield Buffer.alloc(Math.min(CHUNK_BYTES, this.sizeBytes - offset), unit);
     }
