@@ -45,12 +45,7 @@ export class ReplicaProgress {
    * @param stored end of what the replica holds of it; undefined: nothing, until begin() says where to start
    * @param end of its last segment, if it has one
    */
-  constructor(
-    context: ProgressContext,
-    generation: string,
-    stored: Position | undefined,
-    end?: SegmentEnd,
-  ) {
+  constructor(context: ProgressContext, generation: string, stored: Position | undefined, end?: SegmentEnd) {
     this.#context = context;
     this.generation = generation;
     this.#end = end;

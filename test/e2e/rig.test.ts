@@ -16,6 +16,8 @@ describe('test rig', () => {
       const litestream = await rig.replicate({ binary: 'oracle' });
       await rig.snapshotStored();
       await app.load({ kind: 'write', seed: 2, steps: 20 });
+      // v0.3.13 fails its own last upload when a signal meets one that is under way.
+      await rig.caughtUp({ binary: 'oracle' });
       expect(await litestream.stop()).toEqual({ code: 0, signal: null });
       const path = await rig.restored({ binary: 'oracle' });
       expect(await compareDatabases(rig.database, path)).toBeUndefined();
