@@ -164,6 +164,37 @@ describe('AbsStore requests', () => {
     expect(seen).toEqual([]);
   });
 
+  it('goes through the proxy that the environment names, but not to this machine', async () => {
+    for (const name of [
+      'HTTPS_PROXY',
+      'https_proxy',
+      'ALL_PROXY',
+      'all_proxy',
+      'http_proxy',
+      'NO_PROXY',
+      'no_proxy',
+    ]) {
+      vi.stubEnv(name, undefined);
+    }
+    vi.stubEnv('HTTP_PROXY', new URL('/', endpoint).href);
+    try {
+      await open({ endpoint: 'http://azure.example/account' }).put('k', Buffer.from('x'));
+      await open().put('k', Buffer.from('x'));
+      expect(seen.map(({ url }) => url)).toEqual([
+        'http://azure.example/account/box/db/k',
+        '/account/box/db/k',
+      ]);
+      answer = (_, response) => {
+        response.writeHead(200, { 'content-length': 10, etag: '"1"' });
+        response.write('abc', () => response.destroy());
+      };
+      const { stream } = await open({ endpoint: 'http://azure.example/account' }).get('k');
+      await expect(readAll(stream)).rejects.toMatchObject({ code: 'unavailable' });
+    } finally {
+      vi.unstubAllEnvs();
+    }
+  });
+
   it('deletes a few at once, and stops at the first failure', async () => {
     const keys = Array.from({ length: 200 }, (_, number) => `k${number}`);
     answer = refusal(404, 'BlobNotFound');
