@@ -1,12 +1,15 @@
 /** The decompressed contents of fetched objects, the next one being begun while one is used. */
 
-import { type DecodeOptions, decodeLz4Frame } from '../format/lz4-frame.ts';
+import { assert } from '../base/errors.ts';
+import { type DecodeOptions, type Lz4End, decodeLz4Frame } from '../format/lz4-frame.ts';
 import type { Fetchable, Fetched } from './restore-fetch.ts';
 
 export interface Content<T extends Fetchable> {
   readonly object: T;
   /** To be used before the next object is asked for. Chunks are as transient as the options say. */
   readonly chunks: AsyncIterable<Uint8Array>;
+  /** What stands around the content; to be asked for after all chunks. */
+  readonly end: () => Lz4End;
 }
 
 /**
@@ -42,11 +45,16 @@ export async function* decodeInOrder<T extends Fetchable>(
 class BegunContent<T extends Fetchable> implements Content<T> {
   readonly object: T;
   readonly chunks: AsyncIterable<Uint8Array>;
+  readonly end = (): Lz4End => {
+    assert(this.#end !== undefined, 'the content was read to its end');
+    return this.#end;
+  };
   readonly #source: AsyncGenerator<Uint8Array>;
+  #end: Lz4End | undefined;
 
   constructor({ object, body }: Fetched<T>, options: DecodeOptions) {
     this.object = object;
-    this.#source = decodeLz4Frame(body, options);
+    this.#source = decodeLz4Frame(body, { ...options, onEnd: (end) => (this.#end = end) });
     const first = this.#source.next();
     // Whoever comes to it awaits it; nobody does when the restore has failed before.
     first.catch(() => undefined);

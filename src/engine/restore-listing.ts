@@ -4,7 +4,8 @@ import { Semaphore } from '../base/concurrency.ts';
 import { hasCode, wrapError, type LitestreamError } from '../base/errors.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { listGenerations, listSegments, listSnapshots } from './catalog.ts';
-import type { GenerationListing, ReplicaListing } from './restore-plan.ts';
+import type { GenerationListing, ReplicaListing, RestoreTarget } from './restore-plan.ts';
+import { readReach } from './restore-reach.ts';
 
 export interface NamedStore {
   readonly name: string;
@@ -16,6 +17,8 @@ export interface ListOptions {
   readonly generation: string | undefined;
   /** Requests at once for each replica. */
   readonly parallelism: number;
+  /** What is to be restored: where listings cannot tell what belongs to it, the objects are asked. */
+  readonly target: RestoreTarget;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -42,7 +45,46 @@ export async function listReplicas(replicas: readonly NamedStore[], options: Lis
     if (hasCode(error, 'aborted')) throw error;
     failed.push({ name, error });
   }
-  return { listed, failed };
+  return needReach(listed, options) ? addReach(replicas, { listed, failed }, options) : { listed, failed };
+}
+
+/** Whether more than listings is needed to know what belongs to the target. */
+function needReach(listed: readonly ReplicaListing[], { target, generation }: ListOptions): boolean {
+  if (target.timestamp !== undefined || target.upTo !== undefined) return true;
+  const names = listed.flatMap(({ generations }) => generations.map((listing) => listing.generation));
+  return generation === undefined && new Set(names).size > 1;
+}
+
+async function addReach(
+  replicas: readonly NamedStore[],
+  { listed, failed }: Listings,
+  { target, parallelism, signal }: ListOptions,
+): Promise<Listings> {
+  const requests = new Semaphore(parallelism);
+  const outcomes = await Promise.allSettled(
+    listed.map(async ({ name, generations }) => {
+      const store = replicas.find((replica) => replica.name === name)?.store;
+      if (store === undefined) return { name, generations };
+      const read = async (listing: GenerationListing): Promise<GenerationListing> => {
+        const reach = await requests.run(() => readReach(store, listing, target, signal), { signal });
+        return { ...listing, reach };
+      };
+      return { name, generations: await Promise.all(generations.map(read)) };
+    }),
+  );
+  const reaching: ReplicaListing[] = [];
+  const failedNow = [...failed];
+  for (const [i, outcome] of outcomes.entries()) {
+    if (outcome.status === 'fulfilled') {
+      reaching.push(outcome.value);
+      continue;
+    }
+    const name = listed[i]?.name ?? '';
+    const error = wrapError(outcome.reason, `plan restore from replica ${name}`);
+    if (hasCode(error, 'aborted')) throw error;
+    failedNow.push({ name, error });
+  }
+  return { listed: reaching, failed: failedNow };
 }
 
 async function listReplica(

@@ -4,9 +4,27 @@
  */
 
 import { LitestreamError, type ErrorCode } from '../base/errors.ts';
-import { formatIndex, segmentKey } from '../format/names.ts';
+import { formatIndex, segmentKey, snapshotKey } from '../format/names.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
+
+/** How far a generation reaches at the target's time, by what its objects say of themselves. */
+export interface Reach {
+  /** Time of the newest commit that counts: epoch milliseconds. */
+  readonly newestMs: number;
+  /** So many of the first segments count, ... */
+  readonly segmentCount: number;
+  /** ... the index of the last one up to this offset; undefined: whole. */
+  readonly endOffset: number | undefined;
+  /** So many of the first snapshots count; 0: the generation does not reach back to that time. */
+  readonly snapshotCount: number;
+  /** The last of these snapshots may hold pages from after the target. */
+  readonly uncertain: boolean;
+  /** Times of the first and the last restorable commit; undefined when no time was asked for. */
+  readonly range: { readonly earliestMs: number; readonly latestMs: number } | undefined;
+  /** Why the state at the target's time may be one of this generation that cannot be restored. */
+  readonly doubt: LitestreamError | undefined;
+}
 
 export interface GenerationListing {
   readonly generation: string;
@@ -14,6 +32,8 @@ export interface GenerationListing {
   readonly snapshots: readonly SnapshotInfo[];
   /** By index and offset. */
   readonly segments: readonly SegmentInfo[];
+  /** Undefined: the times of the objects count. */
+  readonly reach?: Reach | undefined;
 }
 
 export interface ReplicaListing {
@@ -76,6 +96,24 @@ interface Candidate {
   readonly all: readonly SegmentInfo[];
   readonly newestMs: number;
   readonly end: { readonly index: number; readonly offset: number };
+  readonly reach: Reach | undefined;
+}
+
+/** As far as the objects themselves say. */
+function reachingCandidate(replica: string, listing: GenerationListing, reach: Reach): Candidate {
+  const { generation, segments: all } = listing;
+  const snapshots = listing.snapshots.slice(0, reach.snapshotCount);
+  const segments = all.slice(0, reach.segmentCount);
+  const { newestMs } = reach;
+  const end = endOf(snapshots, segments);
+  const offset = reach.endOffset ?? end.offset;
+  return { replica, generation, snapshots, segments, all, newestMs, end: { ...end, offset }, reach };
+}
+
+function endOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInfo[]): Candidate['end'] {
+  const snapshotEnd = { index: snapshots.at(-1)?.index ?? -1, offset: -1 };
+  const segmentEnd = segments.at(-1) ?? snapshotEnd;
+  return segmentEnd.index >= snapshotEnd.index ? segmentEnd : snapshotEnd;
 }
 
 /**
@@ -83,6 +121,7 @@ interface Candidate {
  * stands before one that was there in time belongs to it.
  */
 function candidateOf(replica: string, listing: GenerationListing, timestamp: Date | undefined): Candidate {
+  if (listing.reach) return reachingCandidate(replica, listing, listing.reach);
   const limit = timestamp?.getTime() ?? Infinity;
   const snapshots = listing.snapshots.filter(({ createdAt }) => createdAt.getTime() <= limit);
   const last = listing.segments.findLastIndex(({ createdAt }) => createdAt.getTime() <= limit);
@@ -90,8 +129,6 @@ function candidateOf(replica: string, listing: GenerationListing, timestamp: Dat
   const times = [...snapshots, ...segments]
     .map(({ createdAt }) => createdAt.getTime())
     .filter((ms) => ms <= limit);
-  const snapshotEnd = { index: snapshots.at(-1)?.index ?? -1, offset: -1 };
-  const segmentEnd = segments.at(-1) ?? snapshotEnd;
   return {
     replica,
     generation: listing.generation,
@@ -99,7 +136,8 @@ function candidateOf(replica: string, listing: GenerationListing, timestamp: Dat
     segments,
     all: listing.segments,
     newestMs: times.reduce((a, b) => Math.max(a, b), -Infinity),
-    end: segmentEnd.index >= snapshotEnd.index ? segmentEnd : snapshotEnd,
+    end: endOf(snapshots, segments),
+    reach: undefined,
   };
 }
 
@@ -117,6 +155,8 @@ export function planRestore(replicas: readonly ReplicaListing[], target: Restore
   const candidates = listings.map(({ name, listing }) => candidateOf(name, listing, target.timestamp));
   const restorable = candidates.filter(({ snapshots }) => snapshots.length > 0);
   const newest = freshest(restorable);
+  const doubt = doubtOf(candidates, newest, target.timestamp);
+  if (doubt) return { failure: doubt };
   if (newest === undefined) {
     return {
       failure: nothingFound(
@@ -132,6 +172,9 @@ export function planRestore(replicas: readonly ReplicaListing[], target: Restore
   for (const candidate of restorable
     .filter((other) => other.generation === newest.generation)
     .sort((a, b) => b.end.index - a.end.index || b.end.offset - a.end.offset)) {
+    // The state at a time is one: another replica that does not hold all of it is no substitute.
+    const ends = [candidate, newest].map(({ end, reach }) => reach?.range && `${end.index}:${end.offset}`);
+    if (ends[0] !== ends[1]) continue;
     const plan = planCandidate(candidate, target);
     if ('code' in plan) failures.push({ replica: candidate.replica, failure: plan });
     else plans.push(plan);
@@ -147,22 +190,41 @@ export function planRestore(replicas: readonly ReplicaListing[], target: Restore
   return { plans: [{ ...best, warnings: [...warnings, ...skipped, ...best.warnings] }, ...others] };
 }
 
-/** The candidate with the newest object. */
+/** The candidate with the newest commit or, where that is not known, object. */
 function freshest(candidates: readonly Candidate[]): Candidate | undefined {
-  return candidates.reduce<Candidate | undefined>(
-    (best, candidate) => (best === undefined || candidate.newestMs > best.newestMs ? candidate : best),
-    undefined,
-  );
+  const startMs = ({ reach }: Candidate): number => reach?.range?.earliestMs ?? -Infinity;
+  return candidates.reduce<Candidate | undefined>((best, candidate) => {
+    if (best === undefined || candidate.newestMs > best.newestMs) return candidate;
+    const isNewer = candidate.newestMs === best.newestMs && startMs(candidate) > startMs(best);
+    return isNewer ? candidate : best;
+  }, undefined);
+}
+
+/**
+ * Why the state at the time may be that of a generation that cannot be restored; undefined when the one that was found
+ * went on after that time.
+ */
+function doubtOf(
+  candidates: readonly Candidate[],
+  found: Candidate | undefined,
+  timestamp: Date | undefined,
+): PlanFailure | undefined {
+  const timeMs = timestamp?.getTime() ?? Infinity;
+  if (found?.reach?.range && found.reach.range.latestMs > timeMs) return undefined;
+  const doubt = candidates
+    .filter(({ generation }) => generation !== found?.generation)
+    .flatMap(({ reach }) => reach?.doubt ?? [])[0];
+  return doubt && { code: doubt.code, message: doubt.message };
 }
 
 /** A newer generation that has no snapshot yet cannot be restored: the user must know that its data are left out. */
 function unrestorableWarnings(candidates: readonly Candidate[], chosen: Candidate): string[] {
   return candidates
     .filter(({ snapshots, newestMs }) => snapshots.length === 0 && newestMs > chosen.newestMs)
-    .map(
-      ({ replica, generation }) =>
-        `generation ${generation} in replica ${replica} is newer but has no snapshot: restoring generation ${chosen.generation}`,
-    );
+    .map(({ replica, generation, all }) => {
+      const key = snapshotKey(generation, all[0]?.index ?? 0);
+      return `generation ${generation} in replica ${replica} is newer but has no snapshot (${key}): restoring generation ${chosen.generation}`;
+    });
 }
 
 function nothingFound(
@@ -170,11 +232,13 @@ function nothingFound(
   generation: string | undefined,
   timestamp: Date | undefined,
 ): PlanFailure {
-  const snapshots = listings.flatMap((listing) => listing.snapshots);
-  const earliest = snapshots.reduce((ms, { createdAt }) => Math.min(ms, createdAt.getTime()), Infinity);
+  const ranges = listings.filter(({ snapshots }) => snapshots.length > 0).map(rangeOf);
   let detail = '';
-  if (timestamp !== undefined && snapshots.length > 0) {
-    detail = `: the earliest is of ${new Date(earliest).toISOString()}, after ${timestamp.toISOString()}`;
+  if (timestamp !== undefined && ranges.length > 0) {
+    const earliestMs = ranges.reduce((ms, range) => Math.min(ms, range.earliestMs), Infinity);
+    const latestMs = ranges.reduce((ms, range) => Math.max(ms, range.latestMs), -Infinity);
+    const [earliest, latest] = [earliestMs, latestMs].map((ms) => new Date(ms).toISOString());
+    detail = ` for ${timestamp.toISOString()}: earliest ${earliest}, latest ${latest}`;
   } else if (listings.length > 0) {
     detail =
       generation === undefined ? ': there is no snapshot' : `: generation ${generation} has no snapshot`;
@@ -182,6 +246,13 @@ function nothingFound(
     detail = `: there is no generation ${generation}`;
   }
   return { code: 'no-backup', message: `no matching backups found${detail}` };
+}
+
+function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable<Reach['range']> {
+  if (reach?.range) return reach.range;
+  const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
+  const latestMs = times.reduce((a, b) => Math.max(a, b), -Infinity);
+  return { earliestMs: Math.min(...snapshots.map(({ createdAt }) => createdAt.getTime())), latestMs };
 }
 
 function planCandidate(candidate: Candidate, target: RestoreTarget): RestorePlan | PlanFailure {
@@ -193,6 +264,7 @@ function planCandidate(candidate: Candidate, target: RestoreTarget): RestorePlan
     };
   }
   const indexMax = wanted ?? candidate.end.index;
+  const endOffset = target.upTo?.offset ?? (wanted === undefined ? candidate.reach?.endOffset : undefined);
   const snapshot = candidate.snapshots.findLast(({ index }) => index <= indexMax);
   if (snapshot === undefined) {
     const first = candidate.snapshots[0]?.index ?? 0;
@@ -201,11 +273,11 @@ function planCandidate(candidate: Candidate, target: RestoreTarget): RestorePlan
       message: `no matching backups found: the first snapshot of generation ${candidate.generation} has index ${bothForms(first)}, after ${bothForms(indexMax)}`,
     };
   }
-  const plan = planFrom(candidate, snapshot, indexMax, target.upTo?.offset);
+  const plan = planFrom(candidate, snapshot, indexMax, endOffset);
   if ('code' in plan || !mayBeAhead(candidate, snapshot, indexMax, target)) return plan;
   // Through the whole index of an earlier snapshot every page gets its right image.
   const earlier = candidate.snapshots.findLast(({ index }) => index < snapshot.index);
-  const safe = earlier && planFrom(candidate, earlier, indexMax, target.upTo?.offset);
+  const safe = earlier && planFrom(candidate, earlier, indexMax, endOffset);
   if (safe && !('code' in safe)) return safe;
   const warning = `snapshot ${snapshot.key} may hold changes later than the requested time: checking the result`;
   return { ...plan, uncertain: true, warnings: [warning] };
@@ -218,12 +290,13 @@ function planCandidate(candidate: Candidate, target: RestoreTarget): RestorePlan
  * always enough.
  */
 function mayBeAhead(
-  { segments, all }: Candidate,
+  { segments, all, reach }: Candidate,
   snapshot: SnapshotInfo,
   indexMax: number,
   { timestamp }: RestoreTarget,
 ): boolean {
   if (timestamp === undefined || indexMax !== snapshot.index) return false;
+  if (reach) return reach.uncertain;
   const isOfIndex = ({ index }: SegmentInfo): boolean => index === snapshot.index;
   if (segments.filter(isOfIndex).length === all.filter(isOfIndex).length) return false;
   const after = segments.filter((segment) => isOfIndex(segment) && segment.createdAt > snapshot.createdAt);
@@ -276,11 +349,15 @@ function findGap(
   return undefined;
 }
 
-/** A hole inside an index, found while the segments are applied. `position` is where the chain ends. */
-export function missingSegmentError(position: Position): LitestreamError {
-  const key = segmentKey(position.generation, position.index, position.offset);
+/**
+ * A hole that listings alone do not show.
+ * @param end of the chain before it
+ * @param start of the missing segment, where the chain ends unless it is a later index
+ */
+export function missingSegmentError(end: Position, start: Position = end): LitestreamError {
+  const key = segmentKey(start.generation, start.index, start.offset);
   return new LitestreamError(
     'gap',
-    `missing WAL segment ${key}: the last consistent point before it is ${formatPosition(position)}`,
+    `missing WAL segment ${key}: the last consistent point before it is ${formatPosition(end)}`,
   );
 }

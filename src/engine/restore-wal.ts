@@ -5,19 +5,52 @@
  */
 
 import { LitestreamError } from '../base/errors.ts';
+import type { ChainEnd, SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import {
   WAL_FRAME_HEADER_SIZE,
   WAL_HEADER_SIZE,
   type WalChecksum,
   type WalHeader,
+  checksumsEqual,
   parseWalHeader,
+  readFrameHeader,
   verifyFrames,
   walFrameSize,
 } from '../sqlite/wal.ts';
 import type { SegmentInfo } from './catalog.ts';
 import type { PageWriter } from './page-writer.ts';
 import { missingSegmentError } from './restore-plan.ts';
+import { WalOverlap } from './wal-overlap.ts';
+
+/**
+ * Compares what a segment says of itself with the chain that was applied.
+ * @param before the chain's end before the segment; undefined when it was the first
+ * @param after its end now, if the segment was applied whole
+ * @throws LitestreamError 'gap' when a segment is missing before it, 'corrupt'
+ */
+export function checkSegmentTrailer(
+  trailer: SegmentTrailer,
+  before: ChainEnd | undefined,
+  after: ChainEnd | undefined,
+): void {
+  const { generation, previous } = trailer;
+  if (after && (after.offset !== trailer.end || !checksumsEqual(after.checksum, trailer.checksum))) {
+    throw corrupt(`segment ends at offset ${after.offset}, its trailer tells another end: ${trailer.end}`);
+  }
+  if (before === undefined || previous === undefined) return;
+  if (before.index === previous.index && before.offset === previous.offset) {
+    if (checksumsEqual(before.checksum, previous.checksum)) return;
+    throw corrupt(`segment follows another WAL, by the checksums at offset ${previous.offset}`);
+  }
+  const isAfter =
+    previous.index > before.index || (previous.index === before.index && previous.offset > before.offset);
+  // A segment of v0.3.13's may reach over the start of the next one.
+  if (!isAfter && previous.index === trailer.index && before.index === trailer.index) return;
+  if (isAfter) throw missingSegmentError({ generation, index: before.index, offset: before.offset });
+  const [wanted, found] = [previous, before].map((end) => formatPosition({ generation, ...end }));
+  throw corrupt(`segment follows ${wanted}, but the one before it ends at ${found}`);
+}
 
 /** Frames of a transaction whose commit is not in sight yet are held back in memory, up to this much. */
 const PENDING_LIMIT = 32 << 20;
@@ -31,6 +64,7 @@ function corrupt(message: string): LitestreamError {
 interface OpenIndex {
   readonly wal: WalHeader;
   readonly index: number;
+  /** From the start of the WAL. */
   offset: number;
   checksum: WalChecksum;
   /** Size of the database after the last commit; undefined before the first. */
@@ -40,14 +74,22 @@ interface OpenIndex {
 export class WalApplier {
   readonly #writer: PageWriter;
   readonly #pageSizeBytes: number;
+  /** The state that the snapshot needs, if it says so. */
+  readonly #needed: SnapshotTrailer | undefined;
   #open: OpenIndex | undefined;
+  /** The end of the index before. */
+  #closed: ChainEnd | undefined;
+  /** What the present segment repeats of the one before it, as long as it does. */
+  #overlap: WalOverlap | undefined;
   /** Frames after the last commit. */
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
   /** Frames of an open transaction went to the writer because it is larger than memory: its commit must follow. */
   #spilled = false;
 
-  constructor(writer: PageWriter) {
+  /** @param needed of the snapshot that the writer's file holds: the chain must lead through its position */
+  constructor(writer: PageWriter, needed: SnapshotTrailer | undefined) {
+    this.#needed = needed;
     this.#writer = writer;
     this.#pageSizeBytes = writer.pageSizeBytes;
   }
@@ -67,14 +109,39 @@ export class WalApplier {
     if (segment.offset > expected) {
       throw missingSegmentError({ generation: segment.generation, index: segment.index, offset: expected });
     }
-    if (segment.offset < expected) {
-      throw corrupt(`segment overlaps the one before it, which ends at offset ${expected}`);
-    }
+    if (this.#open && segment.offset < expected) this.#overlap = new WalOverlap(this.#open, segment.offset);
     let rest: Uint8Array = NOTHING;
     for await (const chunk of content)
       rest = await this.#applyChunk(segment.index, rest, chunk, endOffset ?? Infinity);
     if (this.#open === undefined) throw corrupt(`segment of ${rest.byteLength} bytes has no WAL header`);
     if (rest.byteLength > 0) throw corrupt(`segment ends inside the frame at offset ${this.#open.offset}`);
+    this.#overlap?.end();
+    this.#overlap = undefined;
+  }
+
+  /**
+   * Where the chain stands: what the trailer of the next segment is compared with. Undefined before the first segment.
+   */
+  get end(): ChainEnd | undefined {
+    if (this.#open === undefined) return this.#closed;
+    const { index, offset, checksum } = this.#open;
+    return { index, offset, checksum };
+  }
+
+  /**
+   * Ends the chain.
+   * @param position what closeIndex() gave for the last index, or the start of the snapshot's index without segments
+   * @throws LitestreamError 'gap' when the snapshot needs more, 'no-backup' when less is wanted than it holds
+   */
+  finish(position: Position, endOffset: number | undefined): void {
+    const needed = this.#needed;
+    if (needed === undefined || position.index !== needed.index || position.offset >= needed.offset) return;
+    if (endOffset === undefined || endOffset >= needed.offset) throw missingSegmentError(position);
+    const wanted = formatPosition({ ...position, offset: endOffset });
+    throw new LitestreamError(
+      'no-backup',
+      `the snapshot holds commits up to ${formatPosition(needed)}, which is after ${wanted}`,
+    );
   }
 
   /**
@@ -91,6 +158,7 @@ export class WalApplier {
     }
     position.offset -= this.#pendingBytes;
     if (open?.pageCount !== undefined) this.#writer.cut(open.pageCount);
+    this.#closed = this.end;
     this.#pending = [];
     this.#pendingBytes = 0;
     this.#open = undefined;
@@ -129,6 +197,12 @@ export class WalApplier {
 
   /** Applies whole frames and gives the bytes after them. What lies beyond `endOffset` is dropped. */
   async #applyWhole(open: OpenIndex, data: Uint8Array, endOffset: number): Promise<Uint8Array> {
+    if (this.#overlap) {
+      const repeatedBytes = this.#overlap.take(data);
+      if (this.#overlap.leftBytes > 0) return Buffer.from(data.subarray(repeatedBytes));
+      this.#overlap = undefined;
+      return this.#applyWhole(open, data.subarray(repeatedBytes), endOffset);
+    }
     const frameSize = walFrameSize(this.#pageSizeBytes);
     const available = Math.min(data.byteLength, endOffset - open.offset);
     const wholeBytes = available - (available % frameSize);
@@ -139,6 +213,7 @@ export class WalApplier {
         `frame at offset ${open.offset + run.validBytes} does not continue the chain of checksums`,
       );
     }
+    this.#checkNeeded(open, frames);
     open.offset += wholeBytes;
     open.checksum = run.checksum;
     if (run.commitCount > 0) {
@@ -149,6 +224,19 @@ export class WalApplier {
     this.#hold(frames.subarray(run.committedBytes));
     if (this.#writer.full) await this.#writer.flush();
     return open.offset + frameSize > endOffset ? NOTHING : Buffer.from(data.subarray(wholeBytes));
+  }
+
+  /** The snapshot was taken at a place in the chain: it must be this chain. `frames` continue the open index. */
+  #checkNeeded(open: OpenIndex, frames: Uint8Array): void {
+    const needed = this.#needed;
+    if (needed?.index !== open.index || needed.offset <= open.offset) return;
+    const at = needed.offset - open.offset - walFrameSize(this.#pageSizeBytes);
+    if (at + walFrameSize(this.#pageSizeBytes) > frames.byteLength) return;
+    if (at % walFrameSize(this.#pageSizeBytes) === 0) {
+      const frame = readFrameHeader(frames, at);
+      if (frame.commitPageCount > 0 && checksumsEqual(frame.checksum, needed.checksum)) return;
+    }
+    throw corrupt(`the snapshot does not belong to this WAL, by their checksums at offset ${needed.offset}`);
   }
 
   #putFrames(frames: Uint8Array): void {

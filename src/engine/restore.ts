@@ -7,7 +7,8 @@ import type { FileHandle } from 'node:fs/promises';
 import { throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, wrapError } from '../base/errors.ts';
 import { LogDuration, type Logger } from '../base/logger.ts';
-import { startLz4Thread } from '../format/lz4-frame.ts';
+import { type Lz4End, startLz4Thread } from '../format/lz4-frame.ts';
+import type { SnapshotTrailer } from '../format/object-trailer.ts';
 import { formatPosition, type Position } from '../format/position.ts';
 import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -19,7 +20,8 @@ import { fetchInOrder } from './restore-fetch.ts';
 import { listReplicas, type NamedStore } from './restore-listing.ts';
 import { RestoreOutput } from './restore-output.ts';
 import { planRestore, type RestorePlan, type RestoreTarget } from './restore-plan.ts';
-import { WalApplier } from './restore-wal.ts';
+import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
+import { segmentTrailerOf, snapshotTrailerOf, trailerOf } from './trailer-reader.ts';
 
 const ATTEMPTS = 6;
 /** Decompressing as many bytes takes longer than starting a thread for it. */
@@ -107,7 +109,12 @@ async function makePlans(
 ): Promise<readonly RestorePlan[]> {
   const { parallelism, signal, logger } = request;
   const generation = request.upTo?.generation ?? request.generation;
-  const { listed, failed } = await listReplicas(replicas, { generation, parallelism, signal });
+  const { listed, failed } = await listReplicas(replicas, {
+    generation,
+    parallelism,
+    signal,
+    target: request,
+  });
   const outcome = planRestore(listed, request);
   const [failure] = failed;
   // "No backup" would be a guess while a replica could not be asked.
@@ -159,8 +166,8 @@ class RestoreRun {
     try {
       const first = await contents.next();
       if (first.done === true) throw new Error('there is a snapshot in every plan');
-      const writer = await this.#writeSnapshot(file, first.value.chunks);
-      const position = await this.#applySegments(writer, contents);
+      const { writer, trailer } = await this.#writeSnapshot(file, first.value);
+      const position = await this.#applySegments(writer, trailer, contents);
       const { endOffset } = this.#plan;
       if (endOffset !== undefined && position.offset !== endOffset) {
         const wanted = formatPosition({ ...position, index: this.#plan.indexMax, offset: endOffset });
@@ -186,12 +193,15 @@ class RestoreRun {
   }
 
   /** Decompresses the snapshot into the file. */
-  async #writeSnapshot(file: FileHandle, chunks: AsyncIterable<Uint8Array>): Promise<PageWriter> {
+  async #writeSnapshot(
+    file: FileHandle,
+    content: Content<SnapshotInfo | SegmentInfo>,
+  ): Promise<{ writer: PageWriter; trailer: SnapshotTrailer | undefined }> {
     const head = Buffer.alloc(DATABASE_HEADER_SIZE);
     let sizeBytes = 0;
     let writing: Promise<void> = Promise.resolve();
     try {
-      for await (const chunk of chunks) {
+      for await (const chunk of content.chunks) {
         if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
         // One write is under way while the next block is decompressed.
         await writing;
@@ -200,7 +210,8 @@ class RestoreRun {
       }
       await writing;
       const { pageSizeBytes } = parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
-      return new PageWriter(file, sizeBytes, pageSizeBytes);
+      const trailer = checkSnapshot(this.#plan.snapshot, content.end(), { sizeBytes, pageSizeBytes });
+      return { writer: new PageWriter(file, sizeBytes, pageSizeBytes), trailer };
     } catch (error) {
       await writing.catch(() => undefined);
       throw wrapError(error, `restore snapshot ${this.#plan.snapshot.key}`);
@@ -209,24 +220,30 @@ class RestoreRun {
 
   async #applySegments(
     writer: PageWriter,
+    snapshotTrailer: SnapshotTrailer | undefined,
     contents: AsyncIterable<Content<SnapshotInfo | SegmentInfo>>,
   ): Promise<Position> {
     const { generation, snapshot, segments, indexMax } = this.#plan;
     let position: Position = { generation, index: snapshot.index, offset: 0 };
+    const applier = new WalApplier(writer, snapshotTrailer);
     if (segments.length === 0) {
+      applier.finish(position, this.#plan.endOffset);
       this.#logger.info('snapshot only, finalizing database');
       return position;
     }
     this.#logger.info('restoring wal files', { generation, index_min: snapshot.index, index_max: indexMax });
-    const applier = new WalApplier(writer);
     this.#indexStartedAt = performance.now();
     let i = 0;
-    for await (const { chunks } of contents) {
+    for await (const { chunks, end } of contents) {
       const segment = segments[i++];
       if (segment === undefined) break;
       const endOffset = segment.index === indexMax ? this.#plan.endOffset : undefined;
+      const before = applier.end;
       try {
         await applier.applySegment(segment, chunks, endOffset);
+        const trailer = segmentTrailerOf(segment, trailerOf(end()));
+        const whole = trailer && (endOffset === undefined || endOffset >= trailer.end);
+        if (trailer) checkSegmentTrailer(trailer, before, whole ? applier.end : undefined);
       } catch (error) {
         throw hasCode(error, 'gap') ? error : wrapError(error, `apply WAL segment ${segment.key}`);
       }
@@ -235,6 +252,7 @@ class RestoreRun {
       position = applier.closeIndex(generation, segment.index);
       this.#logIndex(segment.index);
     }
+    applier.finish(position, this.#plan.endOffset);
     await writer.finish();
     return position;
   }
@@ -276,4 +294,23 @@ class RestoreRun {
       segmentsTotal: this.#plan.segments.length,
     });
   }
+}
+
+/**
+ * Compares a snapshot with what it says of itself, if it does.
+ * @throws LitestreamError 'corrupt'
+ */
+function checkSnapshot(
+  snapshot: SnapshotInfo,
+  end: Lz4End,
+  { sizeBytes, pageSizeBytes }: { readonly sizeBytes: number; readonly pageSizeBytes: number },
+): SnapshotTrailer | undefined {
+  const trailer = snapshotTrailerOf(snapshot, trailerOf(end));
+  if (trailer === undefined) return undefined;
+  const same =
+    trailer.sizeBytes === sizeBytes &&
+    trailer.pageSizeBytes === pageSizeBytes &&
+    trailer.contentChecksum === end.contentChecksum;
+  if (!same) throw new LitestreamError('corrupt', 'the trailer is that of another database file');
+  return trailer;
 }

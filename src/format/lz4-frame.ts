@@ -29,7 +29,7 @@ const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
 const SIZED_FLAGS = Uint8Array.of(0x6c, 0x70);
 const SIZED_FLAG = 0x08;
 /** Bytes of an object by which announcesSize() decides. */
-export const LZ4_HEAD_SIZE = 5;
+export const LZ4_HEAD_SIZE: number = 5;
 /** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */
 const SIZE_PREFIX = 4;
 /** Blocks that are compressed in the thread pool at once: enough for all its threads. */
@@ -64,10 +64,16 @@ function frameHeader(contentSizeBytes: number | undefined): Uint8Array {
   return header;
 }
 
-/** Whether the data frame that an object begins with says how large its content is: ours do, v0.3.13's do not. */
+/**
+ * Whether the data frame that an object begins with says how large its content is: ours do, v0.3.13's do not.
+ * @param head the object's first LZ4_HEAD_SIZE bytes
+ * @throws LitestreamError 'corrupt' when it does not begin with a data frame, which theirs do, too
+ */
 export function announcesSize(head: Uint8Array): boolean {
-  const [flags = 0] = head.subarray(4);
-  return FRAME_HEADER.subarray(0, 4).every((byte, at) => head[at] === byte) && (flags & SIZED_FLAG) !== 0;
+  const flags = head[LZ4_HEAD_SIZE - 1];
+  const isFrame = FRAME_HEADER.subarray(0, 4).every((byte, at) => head[at] === byte);
+  if (flags === undefined || !isFrame) throw corruptFrame('is missing at the start of the object');
+  return (flags & SIZED_FLAG) !== 0;
 }
 
 export interface EncodeOptions {

@@ -66,7 +66,7 @@ describe('the latest state', () => {
     });
     expect(plan.generation).toBe(G);
     expect(plan.warnings).toEqual([
-      `generation ${H} in replica file is newer but has no snapshot: restoring generation ${G}`,
+      `generation ${H} in replica file is newer but has no snapshot (${snapshotKey(H, 0)}): restoring generation ${G}`,
     ]);
   });
 
@@ -113,7 +113,7 @@ describe('a target', () => {
     [{ generation: H }, `no-backup: no matching backups found: there is no generation ${H}`],
     [
       { timestamp: at(-1) },
-      'no-backup: no matching backups found: the earliest is of 2026-01-01T00:00:00.000Z, after 2025-12-31T23:59:59.000Z',
+      'no-backup: no matching backups found for 2025-12-31T23:59:59.000Z: earliest 2026-01-01T00:00:00.000Z, latest 2026-01-01T00:00:41.000Z',
     ],
     [{ index: 16 }, `not-found: index 00000010 (16) is not in generation ${G}: the last is 00000003 (3)`],
   ])('%j that is not there is refused', (target, message) => {
