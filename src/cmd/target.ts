@@ -51,7 +51,8 @@ export async function configOfArguments(
   argument: string,
   urls: readonly string[],
 ): Promise<Config> {
-  const { SOCKET_DEFAULTS, expandPath, exportCredentials, parseReplicaUrl } = await import('../config/index.ts');
+  const { SOCKET_DEFAULTS, expandPath, exportCredentials, parseReplicaUrl } =
+    await import('../config/index.ts');
   exportCredentials(context.env);
   const path = expandPath(argument, context);
   const replicas = urls.map((url) => {

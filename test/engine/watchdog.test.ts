@@ -42,7 +42,9 @@ async function start(names: readonly string[], replicaMs: number): Promise<void>
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'watchdog-'));
-  [applications, stores, log] = [[], new Map(), []];
+  applications = [];
+  stores = new Map();
+  log = [];
 });
 
 afterEach(async () => {
