@@ -5,13 +5,15 @@ import type { FlagTable } from './flags.ts';
 
 /** Every command with its line in the overview. Kept here so that the overview need not load the commands. */
 export const COMMAND_SUMMARIES = {
-  databases: 'list the databases of the config file and their replicas',
+  databases: 'list the databases of the config file, their replicas, and how they are',
   doctor: 'check a config, its databases and its stores before they are trusted',
   generations: 'list the generations in the replicas of a database',
   replicate: 'replicate databases continuously',
   retention: 'delete what has left the retention window, or say what would go',
   restore: 'restore a database from a replica',
   snapshots: 'list the snapshots in the replicas of a database',
+  status: 'show how the running replication is',
+  sync: 'have the running replication store what is committed now',
   version: 'print the version',
   wal: 'list the WAL segments in the replicas of a database',
 } as const;

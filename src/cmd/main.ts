@@ -18,6 +18,8 @@ const COMMANDS: Record<CommandName, () => Promise<{ command: Command }>> = {
   retention: () => import('./retention.ts'),
   restore: () => import('./restore.ts'),
   snapshots: () => import('./snapshots.ts'),
+  status: () => import('./status.ts'),
+  sync: () => import('./sync.ts'),
   version: () => import('./version.ts'),
   wal: () => import('./wal.ts'),
 };

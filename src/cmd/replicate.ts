@@ -4,7 +4,10 @@ import { LitestreamError } from '../base/errors.ts';
 import { LogDuration } from '../base/logger.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Config } from '../config/index.ts';
+import type { Control } from '../control/control.ts';
+import type { Heartbeat } from '../control/heartbeat.ts';
 import type { ReplicaOptions } from '../engine/options.ts';
+import type { Replicator } from '../engine/replicator.ts';
 import type { MetricsServer } from '../web/metrics.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, defineCommand } from './command.ts';
 import type { Command, CommandArguments } from './command.ts';
@@ -54,24 +57,58 @@ export const command: Command = defineCommand({
     const { Replicator } = await import('../engine/replicator.ts');
     const { openStore } = await import('../storage/registry.ts');
     const warn = (message: string): void => logger.warn(message);
+    const replicator: Replicator = new Replicator({
+      databases: config.databases,
+      logger,
+      openStore: (store) => openStore(store, { warn }),
+      onLocked: (database) => control.claim(database),
+    });
+    const control = await openControl(context, config, replicator);
+    const heartbeat = await openHeartbeat(config, replicator, logger);
     return runReplication({
-      replicator: new Replicator({
-        databases: config.databases,
-        logger,
-        openStore: (store) => openStore(store, { warn }),
-      }),
+      replicator,
       shutdownTimeoutMs: config.shutdownTimeoutMs,
       exec: words,
       context,
       onStarting: () => logDatabases(config, logger),
-      onStarted: async (replicator): Promise<MetricsServer | undefined> => {
+      onStarted: async (): Promise<MetricsServer | undefined> => {
+        await control.settle();
+        heartbeat?.start();
         if (address === undefined) return undefined;
         const { requestCounts } = await import('../storage/counting-store.ts');
         return startMetricsServer({ address, logger, stats: () => replicator.stats(), requestCounts });
       },
+      onEnded: async (unstored) => {
+        heartbeat?.stop();
+        await control.close(unstored);
+      },
     });
   },
 });
+
+/** What answers to `status`, `databases` and `sync`. */
+async function openControl(
+  { env, logger }: CommandContext,
+  { socket }: Config,
+  replicator: Replicator,
+): Promise<Control> {
+  const { Control } = await import('../control/control.ts');
+  const { replicationRoutes } = await import('../control/routes.ts');
+  const startedAt = new Date(Date.now() - process.uptime() * 1000).toISOString();
+  const self = { version: packageVersion(), pid: process.pid, startedAt };
+  const routes = replicationRoutes(replicator, self);
+  return new Control({ databases: () => replicator.databases(), socket, routes, logger, env, startedAt });
+}
+
+async function openHeartbeat(
+  { heartbeat }: Config,
+  replicator: Replicator,
+  logger: Logger,
+): Promise<Heartbeat | undefined> {
+  if (heartbeat === undefined) return undefined;
+  const { Heartbeat } = await import('../control/heartbeat.ts');
+  return new Heartbeat(heartbeat, replicator, logger);
+}
 
 /** The config file, or what `DB_PATH REPLICA_URL...` stands for. Logs the first line, as early as v0.3.13 does. */
 async function configOf(

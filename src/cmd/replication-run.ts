@@ -4,7 +4,7 @@
  */
 
 import type { Logger } from '../base/logger.ts';
-import type { Replicator } from '../engine/replicator.ts';
+import type { Replicator, UnstoredReplica } from '../engine/replicator.ts';
 import type { MetricsServer } from '../web/metrics.ts';
 import type { CommandContext } from './context.ts';
 import { ExecProcess, describeExecEnd, execExitCode } from './exec-process.ts';
@@ -29,6 +29,8 @@ export interface ReplicationRun {
   readonly onStarting: () => void;
   /** Called when replication runs, before the child is started. What it gives is closed at the end. */
   readonly onStarted: (replicator: ReplicationRun['replicator']) => Promise<MetricsServer | undefined>;
+  /** Called when replication has ended, also when it could not be started, with what is not stored. */
+  readonly onEnded: (unstored: readonly UnstoredReplica[]) => Promise<void>;
 }
 
 /** How the waiting ended. */
@@ -118,8 +120,9 @@ class ReplicationSession {
         : ending.by === 'child'
           ? ending.end
           : undefined;
-    const stored = await this.#storeRest(deadline - performance.now() - shutdownTimeoutMs * REPORT_SHARE);
+    const unstored = await this.#storeRest(deadline - performance.now() - shutdownTimeoutMs * REPORT_SHARE);
     await this.#server?.close();
+    await this.#run.onEnded(unstored);
     clearTimeout(hardStop);
     if (ending.by === 'failure') throw ending.error;
     this.#logger.info('litestream shut down');
@@ -127,7 +130,7 @@ class ReplicationSession {
     if (childFailure !== undefined && code !== 0) {
       this.#logger.error('failed to run', { error: describeExecEnd(childFailure) });
     }
-    return code !== 0 || stored ? code : 1;
+    return code !== 0 || unstored.length === 0 ? code : 1;
   }
 
   /** Passes `signal` on and waits for the child. Gives how it ended, if not by that signal. */
@@ -149,16 +152,16 @@ class ReplicationSession {
     return end.signal === signal ? undefined : end;
   }
 
-  /** Stores what is not stored yet, for so long at most; logs what remains. Gives whether nothing does. */
-  async #storeRest(timeoutMs: number): Promise<boolean> {
+  /** Stores what is not stored yet, for so long at most; logs and gives what remains. */
+  async #storeRest(timeoutMs: number): Promise<readonly UnstoredReplica[]> {
     // A start that failed has let go of everything by itself.
-    if ((await this.#started) !== 'started') return true;
+    if ((await this.#started) !== 'started') return [];
     const signal = AbortSignal.timeout(Math.max(0, Math.floor(timeoutMs)));
     const unstored = await this.#run.replicator.stop(signal);
     for (const { database, replica, reason } of unstored) {
       this.#logger.error('last changes are not stored', { db: database, replica, error: reason });
     }
-    return unstored.length === 0;
+    return unstored;
   }
 
   #abandon(message: string): never {

@@ -25,6 +25,8 @@ export interface ReplicatorOptions {
   readonly watchdog?: WatchdogOptions | undefined;
 }
 
+export type { UnstoredReplica } from './pipeline.ts';
+
 export interface ReplicatedDatabase {
   readonly path: string;
   readonly metaPath: string;

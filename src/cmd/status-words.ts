@@ -1,0 +1,26 @@
+/** How commands put a status into words. */
+
+import { formatDuration } from '../base/duration.ts';
+import type { SurveyedDatabase } from '../control/survey.ts';
+
+type Status = SurveyedDatabase['status'];
+
+/** The largest lag of a database's replicas in ms; undefined when one of them is not known, or there is none. */
+export function lagOf({ replicas }: Status): number | undefined {
+  const lags = replicas.map(({ lagMs }) => lagMs);
+  if (lags.length === 0 || lags.includes(null)) return undefined;
+  return Math.max(...lags.map((lagMs) => lagMs ?? 0));
+}
+
+/** A duration in one word: whole seconds from one second on. */
+export function durationWord(ms: number | null | undefined): string {
+  if (ms === null || ms === undefined) return 'unknown';
+  return formatDuration(ms < 1000 ? Math.round(ms) : Math.round(ms / 1000) * 1000);
+}
+
+/** Why a database is as it is, and what to do: `PATH: STATE: REASON; REMEDY`. */
+export function explanation({ path, state, reason, remedy }: Status): string {
+  return [`${path}: ${state}`, [reason, remedy].filter((text) => text !== null).join('; ')]
+    .filter((text) => text !== '')
+    .join(': ');
+}

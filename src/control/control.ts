@@ -1,0 +1,115 @@
+/**
+ * The control socket and the records of one `replicate`, from the first lock to the end. None of this may get in the way of
+ * replication: what fails is logged.
+ */
+
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { hasCode, messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { SocketOptions } from '../config/index.ts';
+import type { ReplicatedDatabase, UnstoredReplica } from '../engine/replicator.ts';
+import { describeThisProcess, removeRecord, writeRecord } from './record.ts';
+import type { Route } from './router.ts';
+import { type ControlServer, startControlServer } from './server.ts';
+import { SOCKET_FILE, fitsSocket, runtimeSocketPath } from './socket-path.ts';
+
+export interface ControlOptions {
+  /** Where the databases are, in the order of the config: asked when replication has begun. */
+  readonly databases: () => readonly ReplicatedDatabase[];
+  readonly socket: SocketOptions;
+  readonly routes: readonly Route[];
+  readonly logger: Logger;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Of this process, in ISO 8601. */
+  readonly startedAt: string;
+}
+
+export class Control {
+  readonly #options: ControlOptions;
+  /** Databases whose record names this process. */
+  readonly #claimed = new Map<string, ReplicatedDatabase>();
+  #server: Promise<ControlServer | undefined> | undefined;
+
+  constructor(options: ControlOptions) {
+    this.#options = options;
+  }
+
+  /** Says that this process replicates a database, whose lock it has. Never rejects. */
+  async claim(database: ReplicatedDatabase): Promise<void> {
+    const server = await this.#open();
+    this.#claimed.set(database.path, database);
+    const record = describeThisProcess(this.#options.startedAt, server?.path ?? null);
+    await this.#try('cannot tell that this process runs', database, () =>
+      writeRecord(database.metaPath, record),
+    );
+  }
+
+  /** To be called when all databases were tried once: those that are not there yet are claimed too. Never rejects. */
+  async settle(): Promise<void> {
+    await this.#open();
+    for (const database of this.#options.databases()) {
+      // The folder of a database is not ours to make: it may be a mount that is late.
+      const claimable = !this.#claimed.has(database.path) && existsSync(dirname(database.metaPath));
+      if (claimable) await this.claim(database);
+    }
+  }
+
+  /** Ends in order. @param unstored what is not stored stays in the record, as a warning. Never rejects. */
+  async close(unstored: readonly UnstoredReplica[]): Promise<void> {
+    const server = await this.#server;
+    await server?.close();
+    for (const database of this.#claimed.values()) {
+      const reasons = unstored.filter((item) => item.database === database.path);
+      const text = reasons.map(({ replica, reason }) => `replica ${replica}: ${reason}`).join('; ');
+      await this.#try('cannot tell that this process has ended', database, () =>
+        text === ''
+          ? removeRecord(database.metaPath)
+          : writeRecord(database.metaPath, {
+              ...describeThisProcess(this.#options.startedAt, null),
+              unstored: text,
+            }),
+      );
+    }
+  }
+
+  async #try(message: string, { path }: ReplicatedDatabase, action: () => Promise<void>): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      this.#options.logger.warn(message, { db: path, error: messageOf(error) });
+    }
+  }
+
+  #open(): Promise<ControlServer | undefined> {
+    this.#server ??= this.#listen();
+    return this.#server;
+  }
+
+  async #listen(): Promise<ControlServer | undefined> {
+    const { socket, logger, env, databases, routes } = this.#options;
+    if (!socket.enabled) return undefined;
+    const start = (path: string): Promise<ControlServer> =>
+      startControlServer({ path, permissions: socket.permissions, routes, logger });
+    const all = databases();
+    const home = all.find(({ metaPath }) => existsSync(dirname(metaPath))) ?? all[0];
+    const wanted = socket.path ?? (home ? join(home.metaPath, SOCKET_FILE) : undefined);
+    if (wanted === undefined) return undefined;
+    try {
+      const besides = socket.path !== undefined || existsSync(dirname(home?.metaPath ?? ''));
+      if (fitsSocket(wanted) && besides) {
+        try {
+          return await start(wanted);
+        } catch (error) {
+          // Some file systems have no sockets. One that is in use is another matter.
+          if (hasCode(error, 'busy', 'exists') || socket.path !== undefined) throw error;
+          logger.debug('control socket is elsewhere', { error: messageOf(error) });
+        }
+      }
+      return await start(runtimeSocketPath(wanted, env));
+    } catch (error) {
+      logger.error('no control socket: status and sync cannot ask this process', { error: messageOf(error) });
+      return undefined;
+    }
+  }
+}

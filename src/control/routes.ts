@@ -1,0 +1,56 @@
+/** What a running `replicate` answers. */
+
+import { LitestreamError } from '../base/errors.ts';
+import { type DatabaseStatus, type ProcessStatus, processStatus } from '../engine/status.ts';
+import { type Route, booleanField, numberField, stringField } from './router.ts';
+
+/** The part of a replicator that can be asked. */
+export interface Replication {
+  status(): DatabaseStatus[];
+  sync(path: string | undefined, signal: AbortSignal): Promise<void>;
+}
+
+export interface SyncAnswer {
+  /** False: it was only begun. */
+  readonly stored: boolean;
+}
+
+export const DEFAULT_SYNC_TIMEOUT_MS = 30_000;
+const MAX_SYNC_TIMEOUT_MS = 24 * 3600_000;
+
+export function replicationRoutes(
+  replication: Replication,
+  self: Pick<ProcessStatus, 'version' | 'pid' | 'startedAt'>,
+): Route[] {
+  return [
+    { method: 'GET', path: '/status', handle: () => processStatus(self, replication.status()) },
+    {
+      method: 'POST',
+      path: '/sync',
+      async handle({ body, signal }): Promise<SyncAnswer> {
+        const database = stringField(body, 'database');
+        const timeoutMs = numberField(body, 'timeoutMs') ?? DEFAULT_SYNC_TIMEOUT_MS;
+        if (!(timeoutMs > 0 && timeoutMs <= MAX_SYNC_TIMEOUT_MS)) {
+          throw new LitestreamError('usage', `timeoutMs must be from 1 to ${MAX_SYNC_TIMEOUT_MS}`);
+        }
+        const timeout = AbortSignal.timeout(Math.ceil(timeoutMs));
+        if (booleanField(body, 'wait') === false) return begin(replication, database, timeout);
+        await replication.sync(database, AbortSignal.any([timeout, signal]));
+        return { stored: true };
+      },
+    },
+  ];
+}
+
+/** Begins to store what is committed. What fails then is in the status; what fails at once is the answer. */
+async function begin(
+  replication: Replication,
+  database: string | undefined,
+  signal: AbortSignal,
+): Promise<SyncAnswer> {
+  const syncing = replication.sync(database, signal).then(() => true);
+  // The first turns tell of a database that is not there.
+  const stored = await Promise.race([syncing, new Promise<false>((resolve) => setImmediate(resolve, false))]);
+  syncing.catch(() => undefined);
+  return { stored };
+}
