@@ -245,6 +245,7 @@ export class ShadowWal {
 
   /** Removes indexes before `index`, never the newest. */
   async prune(index: number): Promise<void> {
+    if (this.#ends.size === 0) return;
     const limit = Math.min(index, Math.max(...this.#ends.keys()));
     for (const old of [...this.#ends.keys()].filter((candidate) => candidate < limit)) {
       this.#ends.delete(old);
