@@ -97,6 +97,10 @@ export class SftpServer {
   /** Decides on each request before it is served. */
   onRequest: (request: SftpRequest) => SftpFault = () => 'pass';
   space: Space = { freeBytes: 1e9, freeFiles: 1e6, readOnly: false };
+  /** Requests that waited for their answer at the same time, at most. */
+  mostWaiting = 0;
+  /** Requests that wait for their answer. */
+  waiting = 0;
   /** Handles that are open. */
   openHandles = 0;
   readonly #options: SftpServerOptions;
@@ -290,8 +294,10 @@ class SftpConversation {
     if (fault === 'stall' || fault === 'drop') return;
     const { latencyMs = 0 } = this.#options;
     const due = latencyMs === 0 ? undefined : new Promise((resolve) => setTimeout(resolve, latencyMs));
+    this.#server.mostWaiting = Math.max(this.#server.mostWaiting, ++this.#server.waiting);
     this.#last = this.#last.then(async () => {
       await due;
+      this.#server.waiting--;
       if (typeof fault === 'object') {
         this.#status(id, fault.status, fault.message);
         return;

@@ -131,7 +131,9 @@ class SftpStore implements ObjectStore {
         channel.closeQuietly(handle);
       }
     } catch (error) {
-      if (statusOf(error) !== STATUS.noSuchFile) throw this.#error(error, `list ${folder}`, signal);
+      if (statusOf(error) !== STATUS.noSuchFile) {
+        throw this.#error(error, `list ${folder === '' ? 'all objects' : folder}`, signal);
+      }
     }
   }
 
