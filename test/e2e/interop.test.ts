@@ -185,7 +185,8 @@ describe.each(DIRECTIONS)('$from replicates to S3', ({ from }) => {
         expect(await compareFiles(theirs, ours), args.join(' ')).toBeUndefined();
       }
     });
-  });
+    // A slow machine makes many indexes, and each is restored twice.
+  }, 180_000);
 });
 
 /** One program follows until it stops, then the other one goes on; the application stays connected. */
