@@ -88,6 +88,13 @@ describe('login', () => {
     expect(server.logins.at(-1)).toBe('password');
   });
 
+  it('offers nothing that the server said it does not take', async () => {
+    const stranger = await keyFile();
+    const server = await start({ passwordBy: 'keyboard-interactive' });
+    expect((await tryOut(configFor(server, { keyPath: stranger.path }))).error).toBeUndefined();
+    expect([server.refusals, server.logins]).toEqual([['publickey'], ['keyboard-interactive']]);
+  });
+
   it('says what is wrong with a key file', async () => {
     const secret = await keyFile('open sesame');
     const server = await start({ authorizedKeys: [secret.line] });
