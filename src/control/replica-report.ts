@@ -53,8 +53,9 @@ async function report(
   const newestObjectAt = new Date(newestMs).toISOString();
   if (changedAtMs === undefined)
     return unknown(replica, newestObjectAt, 'the database is not to be seen here');
-  // Stores tell whole seconds, by their own clock.
-  const lagMs = changedAtMs - newestMs < 1000 ? 0 : Date.now() - changedAtMs;
+  // Many stores tell whole seconds, rounded down: what was committed in that second may be in the object.
+  const roundedMs = newestMs % 1000 === 0 ? 1000 : 0;
+  const lagMs = changedAtMs < newestMs + roundedMs ? 0 : Math.round(Date.now() - changedAtMs);
   const healthy = lagMs <= patienceMs(syncIntervalMs);
   const reason = healthy ? null : 'the wal has changed since the newest object was stored';
   return { name, type: store.type, newestObjectAt, lagMs, healthy, reason };

@@ -3,9 +3,9 @@
  * reaches the rest of the process.
  */
 
-import { chmodSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync, statSync } from 'node:fs';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { makeDirectories } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -47,8 +47,12 @@ export async function startControlServer(options: ControlServerOptions): Promise
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
       else socket.destroy();
     });
-    await listen(server, path);
-    chmodSync(path, permissions);
+    // Under its own name only when it is ready. Node.js removes the name that it bound, whoever has it by then.
+    const bound = join(dirname(path), `.${process.pid.toString(36)}`);
+    rmSync(bound, { force: true });
+    await listen(server, bound);
+    chmodSync(bound, permissions);
+    renameSync(bound, path);
     server.on('error', (error) => logger.error('control socket failed', { path, error: messageOf(error) }));
     return new Listening(server, path);
   } catch (error) {

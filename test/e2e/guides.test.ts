@@ -12,6 +12,7 @@ import {
   type LitestreamProcess,
   type RunResult,
 } from '../support/process.ts';
+import { startFaultProxy } from '../support/fault-proxy.ts';
 import { S3Server } from '../support/s3-server.ts';
 import { openSqlite, withSqlite } from '../support/sqlite.ts';
 
@@ -112,7 +113,9 @@ describe('four databases of a Rails application in an S3-compatible bucket', () 
       const { code, stdout } = await run(['databases', '-config', config]);
       expect(code).toBe(0);
       expect(stdout.trimEnd().split('\n').slice(1)).toEqual(
-        NAMES.map((name) => expect.stringMatching(`^${dir}/${name}\\.sqlite3 +s3$`) as string),
+        NAMES.map(
+          (name) => expect.stringMatching(`^${dir}/${name}\\.sqlite3 +s3 +(ok|starting) +\\w+$`) as string,
+        ),
       );
 
       const database = `${dir}/production.sqlite3`;
@@ -143,6 +146,47 @@ describe('four databases of a Rails application in an S3-compatible bucket', () 
       expect((await run(['restore', '-config', config, database])).code).toBe(0);
       expect(await rows(database)).toEqual(['first of production', 'second']);
     });
+  });
+
+  it('are watched by the health check of the guides, from a process without the variables of the first', async () => {
+    const proxy = await startFaultProxy('http', { host: '127.0.0.1', port: server.port });
+    try {
+      await withTempDir(async (dir) => {
+        const config = join(dir, 'litestream.yml');
+        await fs.writeFile(
+          config,
+          fourDatabases(dir).replaceAll(server.endpoint, `http://127.0.0.1:${proxy.port}`),
+        );
+        const check = (): Promise<RunResult> =>
+          runLitestream({
+            binary: SUBJECT,
+            args: ['databases'],
+            env: { LITESTREAM_CONFIG: config },
+            // As in health-timeout.
+            timeoutMs: 5000,
+          });
+        expect((await check()).code).toBe(0);
+        replicate(['-config', config]);
+        const database = `${dir}/production.sqlite3`;
+        for (const name of NAMES) await insert(`${dir}/${name}.sqlite3`, `first of ${name}`);
+        // Starting is no reason to restart the container.
+        await until(async () => {
+          const { code, stdout, stderr } = await check();
+          expect(code, stderr).toBe(0);
+          return stdout.match(/ ok +0s$/gm)?.length === 4;
+        });
+        await proxy.set('dead');
+        await insert(database, 'second');
+        await until(async () => (await check()).code === 1);
+        const { stdout, stderr } = await check();
+        expect(stdout).toMatch(/production\.sqlite3 +s3 +failing +\S+$/m);
+        expect(stderr).toMatch(/production\.sqlite3: failing: .*ECONNREFUSED/);
+        await proxy.set('pass');
+        await until(async () => (await check()).code === 0);
+      });
+    } finally {
+      await proxy.close();
+    }
   });
 
   it('come back on a new server by the restore step before the application, once', async () => {
