@@ -97,6 +97,8 @@ export class SftpServer {
   /** Decides on each request before it is served. */
   onRequest: (request: SftpRequest) => SftpFault = () => 'pass';
   space: Space = { freeBytes: 1e9, freeFiles: 1e6, readOnly: false };
+  /** Bytes that one read gives at most. */
+  mostBytesRead = Infinity;
   /** Requests that waited for their answer at the same time, at most. */
   mostWaiting = 0;
   /** Requests that wait for their answer. */
@@ -245,8 +247,8 @@ class SftpConversation {
     sftp.on('CLOSE', (id, handle) => this.#on(id, 'CLOSE', '', () => this.#close(id, handle)));
     sftp.on('READ', (id, handle, offset, length) =>
       this.#on(id, 'READ', '', async () => {
-        const buffer = Buffer.alloc(length);
-        const { bytesRead } = await this.#file(handle).read(buffer, 0, length, offset);
+        const buffer = Buffer.alloc(Math.min(length, this.#server.mostBytesRead));
+        const { bytesRead } = await this.#file(handle).read(buffer, 0, buffer.length, offset);
         if (bytesRead === 0) this.#status(id, STATUS.endOfFile);
         else sftp.data(id, buffer.subarray(0, bytesRead));
       }),

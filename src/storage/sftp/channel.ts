@@ -113,20 +113,14 @@ export class SftpChannel {
     this.close(handle).catch(() => undefined);
   }
 
-  /** Up to `length` bytes from `offset`; fewer at the end of the file only. */
+  /** Up to `length` bytes from `offset`; a server may give fewer, but none at the end of the file only. */
   async read(handle: Buffer, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(length);
-    let filled = 0;
-    while (filled < length) {
-      const start = filled;
-      const count = await this.#request<number>(
-        (sftp, done) => sftp.read(handle, buffer, start, length - start, offset + start, done),
-        { signal },
-      );
-      if (count === 0) break;
-      filled += count;
-    }
-    return buffer.subarray(0, filled);
+    const count = await this.#request<number>(
+      (sftp, done) => sftp.read(handle, buffer, 0, length, offset, done),
+      { signal },
+    );
+    return buffer.subarray(0, count);
   }
 
   /** `data` is copied before this returns. */

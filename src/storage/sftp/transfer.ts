@@ -107,14 +107,18 @@ export class FileReader {
         this.ask(end);
         const block = this.#blocks.shift();
         if (block === undefined) return;
-        const data = await block.data;
-        const length = Math.min(block.length, end - offset);
-        if (data.length < length) {
-          const missing = end - offset - data.length;
-          throw new LitestreamError('unavailable', `the file ended ${missing} bytes early`);
+        let missing = Math.min(block.length, end - offset);
+        for (let data = await block.data; ;) {
+          if (data.length === 0) {
+            throw new LitestreamError('unavailable', `the file ended ${end - offset} bytes early`);
+          }
+          const piece = data.subarray(0, missing);
+          offset += piece.length;
+          missing -= piece.length;
+          yield piece;
+          if (missing === 0) break;
+          data = await this.#channel.read(this.#handle, offset, missing, this.#signal);
         }
-        offset += length;
-        yield data.subarray(0, length);
       }
     } finally {
       this.close();
