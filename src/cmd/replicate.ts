@@ -55,6 +55,7 @@ export const command: Command = defineCommand({
     const { checkReplicable } = await import('../config/index.ts');
     checkReplicable(config);
     const { Replicator } = await import('../engine/replicator.ts');
+    const { stateDirectories } = await import('../engine/read-only-meta.ts');
     const { openStore } = await import('../storage/registry.ts');
     const warn = (message: string): void => logger.warn(message);
     const replicator: Replicator = new Replicator({
@@ -62,6 +63,7 @@ export const command: Command = defineCommand({
       logger,
       openStore: (store) => openStore(store, { warn }),
       onLocked: (database) => control.claim(database),
+      stateDirectories: stateDirectories(context.env),
     });
     const control = await openControl(context, config, replicator);
     const heartbeat = await openHeartbeat(config, replicator, logger);

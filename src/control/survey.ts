@@ -5,7 +5,7 @@
 
 import { messageOf } from '../base/errors.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
-import { defaultMetaPath } from '../engine/database-path.ts';
+import { findMetaPath, stateDirectories } from '../engine/read-only-meta.ts';
 import type { DatabaseStatus, ProcessStatus } from '../engine/status.ts';
 import { type Unreachable, UnreachableError, callControl } from './client.ts';
 import { type ProcessRecord, lifeOf, readRecord } from './record.ts';
@@ -86,8 +86,9 @@ export async function survey(options: SurveyOptions): Promise<Survey> {
   };
 }
 
-export function metaPathOf({ path, metaPath }: DatabaseOptions): string {
-  return metaPath ?? defaultMetaPath(path);
+/** The meta directory as it was used last, also by a process with another environment. */
+export function metaPathOf(database: DatabaseOptions): string {
+  return findMetaPath(database, stateDirectories(process.env));
 }
 
 async function presenceOf(

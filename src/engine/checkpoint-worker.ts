@@ -6,13 +6,12 @@
 import { parentPort } from 'node:worker_threads';
 import { messageOf, hasCode } from '../base/errors.ts';
 import { CheckpointConnection, type CheckpointResult } from '../sqlite/connection.ts';
+import type { WritablePath } from '../sqlite/writable-path.ts';
 
-export interface CheckpointRequest {
-  readonly id: number;
-  readonly action: 'checkpoint' | 'close';
-  /** Real path of the database. */
-  readonly path: string;
-}
+/** Of the database's real path. */
+export type CheckpointRequest =
+  | { readonly id: number; readonly action: 'checkpoint'; readonly path: WritablePath }
+  | { readonly id: number; readonly action: 'close'; readonly path: string };
 
 export type CheckpointReply =
   | { readonly id: number; readonly result: CheckpointResult | undefined }

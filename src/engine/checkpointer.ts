@@ -3,6 +3,7 @@
 import { Worker } from 'node:worker_threads';
 import { LitestreamError } from '../base/errors.ts';
 import type { CheckpointResult } from '../sqlite/connection.ts';
+import type { WritablePath } from '../sqlite/writable-path.ts';
 import type { CheckpointReply, CheckpointRequest } from './checkpoint-worker.ts';
 
 interface Waiter {
@@ -16,24 +17,23 @@ export class Checkpointer {
   readonly #waiters = new Map<number, Waiter>();
 
   /** One PASSIVE checkpoint. @param path the database's real path @throws LitestreamError 'io', 'disk-full' */
-  async checkpoint(path: string): Promise<CheckpointResult> {
-    const result = await this.#ask('checkpoint', path);
+  async checkpoint(path: WritablePath): Promise<CheckpointResult> {
+    const result = await this.#ask((id) => ({ id, action: 'checkpoint', path }));
     return result ?? { busy: true, logFrames: -1, checkpointedFrames: -1 };
   }
 
   /** Closes the connection to that database, if there is one. */
   async close(path: string): Promise<void> {
-    if (this.#worker) await this.#ask('close', path);
+    if (this.#worker) await this.#ask((id) => ({ id, action: 'close', path }));
   }
 
-  #ask(action: CheckpointRequest['action'], path: string): Promise<CheckpointResult | undefined> {
+  #ask(request: (id: number) => CheckpointRequest): Promise<CheckpointResult | undefined> {
     this.#worker ??= this.#start();
     const id = this.#nextId++;
-    const request: CheckpointRequest = { id, action, path };
     return new Promise((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
       this.#worker?.ref();
-      this.#worker?.postMessage(request);
+      this.#worker?.postMessage(request(id));
     });
   }
 

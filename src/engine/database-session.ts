@@ -3,9 +3,8 @@
  * and shadow WAL. When the file is replaced or its WAL is gone, the session ends and another one begins.
  */
 
-import { accessSync, constants } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, wrapError } from '../base/errors.ts';
 import { makeDirectories } from '../base/durable-file.ts';
@@ -13,8 +12,12 @@ import type { Logger } from '../base/logger.ts';
 import type { Position } from '../format/position.ts';
 import { ReadConnection, WalModeConnection, WriteLockConnection } from '../sqlite/connection.ts';
 import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import type { WritablePath } from '../sqlite/writable-path.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { DatabaseFiles } from './database-files.ts';
+import type { DatabaseOptions } from './options.ts';
+import { ReadOnlyMarks } from './read-only-marks.ts';
+import { openReadOnly } from './read-only-open.ts';
 import { ShadowWal, emptyChain, type WalChain } from './shadow-wal.ts';
 import { DatabaseHold } from './snapshot-hold.ts';
 import { WalFollower, type CopyOutcome } from './wal-follower.ts';
@@ -24,6 +27,10 @@ export interface SessionOptions {
   /** Real path: no symlinks. */
   readonly realPath: string;
   readonly metaPath: string;
+  /** Undefined: the database or its folder can only be read. */
+  readonly writable: WritablePath | undefined;
+  /** When it can only be read: from so many pages on, the application is let through to start the WAL over. */
+  readonly options: Pick<DatabaseOptions, 'minCheckpointPageCount'>;
   readonly checkpointer: Checkpointer;
   readonly logger: Logger;
 }
@@ -37,6 +44,7 @@ export class DatabaseSession {
   readonly #options: SessionOptions;
   readonly #files: DatabaseFiles;
   readonly #holds = new Set<DatabaseHold>();
+  readonly #marks: ReadOnlyMarks | undefined;
   #follower: WalFollower;
   #shadow: ShadowWal;
   #writeLock: WriteLockConnection | undefined;
@@ -51,23 +59,27 @@ export class DatabaseSession {
     this.#follower = parts.follower;
     this.#shadow = parts.shadow;
     this.pageSizeBytes = parts.pageSizeBytes;
+    this.#marks =
+      options.writable === undefined ? new ReadOnlyMarks(options.options.minCheckpointPageCount) : undefined;
   }
 
   /**
    * Opens the database, continues the generation that the meta directory tells of if that can be proven, else starts
    * a new one and logs why.
-   * @throws LitestreamError 'not-found' while the file is empty, 'busy', 'permission', 'corrupt', 'disk-full', 'io'
+   * @throws LitestreamError 'not-found' while the file is empty, or can only be read and nobody uses it, 'busy', 'permission', 'corrupt', 'disk-full', 'io'
    */
   static async open(options: SessionOptions): Promise<DatabaseSession> {
-    requireWritable(options.realPath);
     const files = new DatabaseFiles(options.realPath);
     let reader: ReadConnection | undefined;
     try {
-      const opened = openReader(files);
+      const { writable } = options;
+      const opened = writable === undefined ? openReadOnly(files) : openReader(files, writable);
       ({ reader } = opened);
       await prepareMetaDirectory(options.metaPath);
       const { follower, shadow } = await DatabaseSession.#continueOrStart(options, files, opened);
       await shadow.removeOthers();
+      if (writable === undefined)
+        options.logger.info('database can only be read: checkpoints are left to its application');
       return new DatabaseSession(options, files, { follower, shadow, pageSizeBytes: opened.pageSizeBytes });
     } catch (error) {
       // Connections first: closing the descriptors would drop their locks.
@@ -101,6 +113,11 @@ export class DatabaseSession {
 
   get realPath(): string {
     return this.#options.realPath;
+  }
+
+  /** The permission to rotate(); undefined when the database can only be read. */
+  get writable(): WritablePath | undefined {
+    return this.#options.writable;
   }
 
   /** Whether the database is held for a snapshot. */
@@ -143,12 +160,26 @@ export class DatabaseSession {
 
   /** Copies what is committed. 'lost' calls for newGeneration(). @throws LitestreamError 'disk-full', 'io' */
   sync(): Promise<CopyOutcome> {
-    return this.#follower.sync();
+    return this.#marks ? this.#marks.sync(this.#follower) : this.#follower.sync();
+  }
+
+  /**
+   * Lets the application's checkpoints through when the database can only be read; to be called after each look.
+   * @returns in how many ms to look again at the latest, undefined: when there is news
+   */
+  relax(): number | undefined {
+    return this.#marks?.relax(this.#follower);
+  }
+
+  /** Whether no mark is held, so that the WAL can be started over at any moment: news must be copied at once. */
+  get unguarded(): boolean {
+    return !this.#follower.holding;
   }
 
   /** Gives the present generation up and starts another one. @throws LitestreamError */
   async newGeneration(reason: string): Promise<void> {
     const reader = this.#follower.handOver();
+    if (!reader.reading) reader.begin();
     await this.#shadow.close();
     const opened = { reader, pageSizeBytes: this.pageSizeBytes, reason };
     const { follower, shadow } = await startGeneration(this.#options, this.#files, opened);
@@ -159,10 +190,11 @@ export class DatabaseSession {
   }
 
   /** Tries to have the WAL started over. Not while the database is held for a snapshot. */
-  async rotate(): Promise<RotationOutcome> {
+  async rotate(path: WritablePath): Promise<RotationOutcome> {
     if (this.#holds.size > 0) return { kind: 'busy', reason: 'a snapshot is being taken', blockedMs: 0 };
-    this.#writeLock ??= new WriteLockConnection(this.#options.realPath);
+    this.#writeLock ??= new WriteLockConnection(path);
     return rotateWal({
+      path,
       files: this.#files,
       follower: this.#follower,
       checkpointer: this.#options.checkpointer,
@@ -210,20 +242,13 @@ export class DatabaseSession {
   }
 }
 
-function requireWritable(path: string): void {
-  for (const target of [path, dirname(path)]) {
-    try {
-      accessSync(target, constants.W_OK);
-    } catch (error) {
-      throw wrapError(error, `${target} is not writable, which replication needs for its locks`);
-    }
-  }
-}
-
-function openReader(files: DatabaseFiles): { reader: ReadConnection; pageSizeBytes: number } {
+function openReader(
+  files: DatabaseFiles,
+  writable: WritablePath,
+): { reader: ReadConnection; pageSizeBytes: number } {
   let header = files.readHeader();
   if (!header) throw new LitestreamError('not-found', `database ${files.path} is empty yet`);
-  const walMode = header.walMode ? undefined : new WalModeConnection(files.path);
+  const walMode = header.walMode ? undefined : new WalModeConnection(writable);
   try {
     const reader = new ReadConnection(files.path);
     try {

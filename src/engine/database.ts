@@ -13,20 +13,21 @@ import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Mutex, sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, messageOf, wrapError } from '../base/errors.ts';
-import { makeDirectories } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
 import type { CommitTime } from '../format/object-trailer.ts';
 import { comparePositions, type Position } from '../format/position.ts';
 import type { WalChecksum } from '../sqlite/wal.ts';
+import { findWritable } from '../sqlite/writable-path.ts';
 import type { Checkpointer } from './checkpointer.ts';
-import { DatabaseLock } from './database-lock.ts';
-import { defaultMetaPath, findDatabaseFile } from './database-path.ts';
+import type { DatabaseLock } from './database-lock.ts';
+import { findDatabaseFile } from './database-path.ts';
 import { DatabaseProblem } from './database-problem.ts';
 import { DatabaseSession } from './database-session.ts';
 import { type Standing, standingOf } from './database-standing.ts';
 import type { DirectoryWatch } from './directory-watch.ts';
-import type { DatabaseOptions } from './options.ts';
+import { claimMetaDirectory, expectedMetaPath } from './meta-directory.ts';
 import { RotationControl } from './rotation-control.ts';
+import type { DatabaseOptions } from './options.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
 import type { ShadowWal } from './shadow-wal.ts';
 import { type DatabaseStats, newDatabaseStats } from './stats.ts';
@@ -36,6 +37,8 @@ import { WakeTimer } from './wake-timer.ts';
 
 export interface DatabaseParts {
   readonly options: DatabaseOptions;
+  /** For the meta directory of a database in a read-only folder: see stateDirectories(). */
+  readonly stateDirectories?: readonly string[] | undefined;
   readonly logger: Logger;
   readonly checkpointer: Checkpointer;
   readonly watch: DirectoryWatch;
@@ -57,9 +60,9 @@ const ABANDON_CLOSE_MS = 5000;
 
 export class Database implements SegmentSource {
   readonly path: string;
-  readonly metaPath: string;
   readonly stats: DatabaseStats;
   readonly #intervalMs: number;
+  #metaPath: string;
   readonly #logger: Logger;
   readonly #parts: DatabaseParts;
   readonly #mutex = new Mutex();
@@ -94,10 +97,10 @@ export class Database implements SegmentSource {
   });
 
   constructor(parts: DatabaseParts) {
-    this.#parts = parts;
     this.path = parts.options.path;
-    this.metaPath = parts.options.metaPath ?? defaultMetaPath(parts.options.path);
     this.#logger = parts.logger.with({ db: parts.options.path });
+    this.#parts = { ...parts, logger: this.#logger };
+    this.#metaPath = expectedMetaPath(this.#parts);
     for (const replica of parts.options.replicas) this.#retained.set(replica.name, undefined);
     this.stats = newDatabaseStats(this.path);
     this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
@@ -198,6 +201,10 @@ export class Database implements SegmentSource {
     }
     this.#lock?.release();
     this.#lock = undefined;
+  }
+
+  get metaPath(): string {
+    return this.#metaPath;
   }
 
   get pageSizeBytes(): number {
@@ -352,7 +359,9 @@ export class Database implements SegmentSource {
     await this.#rotateIfDue(session);
     this.#problem.recovered();
     const endMs = performance.now();
-    this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, this.#pace.nextLookMs(endMs) ?? Infinity));
+    const looks = [session.relax(), this.#pace.nextLookMs(endMs)].map((ms) => ms ?? Infinity);
+    this.#pace.closely = session.unguarded;
+    this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, ...looks));
   }
 
   /** @returns false when a writer was in the way: it is tried again soon */
@@ -400,9 +409,8 @@ export class Database implements SegmentSource {
       const realPath = await findDatabaseFile(this.path);
       await this.#acquireLock();
       this.#delay = undefined;
-      const { checkpointer } = this.#parts;
-      const logger = this.#logger;
-      const session = await DatabaseSession.open({ realPath, metaPath: this.metaPath, checkpointer, logger });
+      const place = { realPath, metaPath: this.metaPath, writable: findWritable(realPath) };
+      const session = await DatabaseSession.open({ ...this.#parts, ...place });
       this.#session = session;
       this.#pageSizeBytes = session.pageSizeBytes;
       this.#rotation.reset();
@@ -421,12 +429,7 @@ export class Database implements SegmentSource {
 
   async #acquireLock(): Promise<void> {
     if (this.#lock) return;
-    try {
-      await makeDirectories(this.metaPath, 0o700);
-    } catch (error) {
-      throw wrapError(error, `create meta directory ${this.metaPath}`);
-    }
-    this.#lock = new DatabaseLock(this.metaPath, this.path);
+    ({ metaPath: this.#metaPath, lock: this.#lock } = await claimMetaDirectory(this.#parts));
     await this.#parts.onLocked?.();
   }
 

@@ -23,6 +23,8 @@ export interface ReplicatorOptions {
    */
   readonly onLocked?: ((database: ReplicatedDatabase) => Promise<void>) | undefined;
   readonly watchdog?: WatchdogOptions | undefined;
+  /** For the meta directories of databases in read-only folders: see stateDirectories(). */
+  readonly stateDirectories?: readonly string[] | undefined;
 }
 
 export type { UnstoredReplica } from './pipeline.ts';
@@ -55,10 +57,11 @@ export class Replicator {
     assert(!this.#started, 'a replicator starts once');
     this.#started = true;
     checkSqliteVersion();
-    const { databases, logger, openStore, onLocked } = this.#options;
+    const { databases, logger, openStore, onLocked, stateDirectories } = this.#options;
     for (const options of databases) {
       const pipeline: Pipeline = new Pipeline({
         options,
+        stateDirectories,
         logger,
         openStore,
         checkpointer: this.#checkpointer,

@@ -38,11 +38,12 @@ export class RotationControl {
 
   /** @returns whether the WAL will be started over; undefined when that is not due */
   async rotateIfDue(session: DatabaseSession): Promise<boolean | undefined> {
+    const { writable } = session;
     const wal = walExtent(session);
-    if (!wal || !this.#schedule.isDue(wal, performance.now())) return undefined;
+    if (!writable || !wal || !this.#schedule.isDue(wal, performance.now())) return undefined;
     const startMs = performance.now();
     const checkpoints = this.#stats.checkpoints.get('PASSIVE');
-    const outcome = await session.rotate();
+    const outcome = await session.rotate(writable);
     const nowMs = performance.now();
     if (checkpoints) {
       checkpoints.count++;

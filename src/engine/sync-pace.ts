@@ -19,6 +19,8 @@ export class SyncPace {
   #gapMs = MIN_GAP_MS;
   #copiedAtMs = -Infinity;
   #looks: number = LOOK_AGAIN_MS.length;
+  /** The WAL can be started over at any moment, so nothing may wait. */
+  closely = false;
 
   /**
    * A file system event. @param urgent the database file changed, so a checkpoint may be waiting for our mark
@@ -32,6 +34,7 @@ export class SyncPace {
 
   /** How long to wait before the next copy, in ms; 0: not at all. */
   waitMs(nowMs: number): number {
+    if (this.closely) return 0;
     if (nowMs - this.#copiedAtMs > QUIET_GAPS * this.#gapMs) this.#gapMs = MIN_GAP_MS;
     return Math.max(0, this.#copiedAtMs + this.#gapMs - nowMs);
   }

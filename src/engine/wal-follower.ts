@@ -25,6 +25,7 @@ import {
   type WalHeader,
 } from '../sqlite/wal.ts';
 import type { DatabaseFiles } from './database-files.ts';
+import { examineGap } from './read-only-gap.ts';
 import { emptyChain, type ShadowWal, type WalChain } from './shadow-wal.ts';
 
 export type CopyOutcome =
@@ -34,6 +35,11 @@ export type CopyOutcome =
   | { readonly kind: 'retry'; readonly reason: string }
   /** What is in the WAL does not continue the chain: a new generation is needed. */
   | { readonly kind: 'lost'; readonly reason: string };
+
+type CopyFailure = Exclude<CopyOutcome, { kind: 'ok' }>;
+/** No commit before the present WAL is missing if `continuous`. */
+type Bridge =
+  { readonly kind: 'ok'; readonly copiedBytes: number; readonly continuous: boolean } | CopyFailure;
 
 /** Copied at a time; between two the event loop has its turn. */
 const CHUNK_SIZE = 1 << 20;
@@ -51,6 +57,8 @@ export class WalFollower {
   #other: ReadConnection | undefined;
   /** A mark has been held since before the last copy, so a restart of the WAL loses nothing. */
   #overlapping = false;
+  /** The wal-index's count of commits at the end of the chain; undefined before the first copy. */
+  #changeCount: number | undefined;
   /**
    * The wal-index as it was before the present read transaction began; undefined after start(). What changed since may
    * be copied, but the mark does not cover it: a checkpoint can be waiting for the mark, so there is something to do.
@@ -95,6 +103,39 @@ export class WalFollower {
     return outcome;
   }
 
+  /** Whether a mark is held, so that no commit can be lost. */
+  get holding(): boolean {
+    return this.#overlapping;
+  }
+
+  /** Whether the mark that is held is in nobody's way: the WAL was wholly in the database file when it was taken. */
+  get resting(): boolean {
+    return this.#overlapping && this.#backfilled;
+  }
+
+  /**
+   * Gives up the mark, so that a checkpoint of the application gets through. Until the next sync() the WAL may be
+   * restarted at any place; the next copy proves that no commit was missed, or is 'lost'.
+   */
+  letGo(): void {
+    this.#current.end();
+    this.#overlapping = false;
+  }
+
+  /**
+   * Copies without a mark what is committed to the WAL that is followed; once that was restarted or is wholly
+   * backfilled, takes a mark as sync() does. To be called after letGo().
+   */
+  async syncFreely(): Promise<CopyOutcome> {
+    const seen = this.#files.readWalIndex();
+    const { header } = this.#chain;
+    const sameWal = header?.salt1 === seen?.salt1 && header?.salt2 === seen?.salt2;
+    if (!seen || !sameWal || seen.backfilled === seen.mxFrame) return this.sync();
+    const outcome = await this.#copyOnce();
+    if (outcome.kind === 'ok') this.#seen = seen;
+    return outcome;
+  }
+
   /**
    * Moves the read mark to the end of the WAL and copies everything up to there. In this order: begin the next read
    * transaction, copy, end the present one. Not to be called again before it is done.
@@ -119,6 +160,7 @@ export class WalFollower {
     this.#current.end();
     this.#other = this.#current;
     this.#current = next;
+    this.#overlapping = true;
     this.#remember(seen);
     return outcome;
   }
@@ -173,12 +215,43 @@ export class WalFollower {
   async #copyOnce(): Promise<CopyOutcome> {
     const walIndex = this.#files.readWalIndex();
     if (!walIndex) return { kind: 'retry', reason: 'the wal-index is being written' };
+    if (walIndex.mxFrame > 0 && walIndex.pageSizeBytes !== this.#pageSizeBytes)
+      return lost('page size changed');
+    const bridged = await this.#bridge(walIndex);
+    if (bridged.kind !== 'ok') return bridged;
+    const outcome = await this.#copyPresent(walIndex, bridged.continuous);
+    if (outcome.kind !== 'ok') return outcome;
+    this.#changeCount = walIndex.changeCount;
+    return { kind: 'ok', copiedBytes: outcome.copiedBytes + bridged.copiedBytes };
+  }
+
+  /** Completes the old WAL when it was restarted while no mark was held. */
+  async #bridge(walIndex: WalIndexHeader): Promise<Bridge> {
+    const { header, offset } = this.#chain;
+    const changeCount = this.#changeCount;
+    const sameWal = header?.salt1 === walIndex.salt1 && header.salt2 === walIndex.salt2;
+    const known = this.#overlapping || changeCount === undefined || (sameWal && walIndex.mxFrame > 0);
+    if (known) return { kind: 'ok', copiedBytes: 0, continuous: this.#overlapping };
+    const gap = { files: this.#files, pageSizeBytes: this.#pageSizeBytes, chain: this.#chain, changeCount };
+    const found = examineGap(gap, walIndex);
+    if (found.kind !== 'proven') return found;
+    if (header && found.end > offset) {
+      const copied = await this.#copyFrames(this.#chain, header, found.end, walIndex);
+      if ('kind' in copied) return copied;
+      this.#shadow.commit(copied, this.#chain);
+      this.#chain = copied;
+    }
+    this.#changeCount = changeCount + found.commits;
+    return { kind: 'ok', copiedBytes: found.end - offset, continuous: true };
+  }
+
+  /** @param continuous no commit between the chain and the present WAL is missing */
+  async #copyPresent(walIndex: WalIndexHeader, continuous: boolean): Promise<CopyOutcome> {
     if (walIndex.mxFrame === 0) {
-      if (!this.#overlapping && this.#chain.offset > 0) return lost('wal truncated by another process');
+      if (!continuous && this.#chain.offset > 0) return lost('wal truncated by another process');
       return { kind: 'ok', copiedBytes: 0 };
     }
-    if (walIndex.pageSizeBytes !== this.#pageSizeBytes) return lost('page size changed');
-    const chain = this.#chainFor(walIndex);
+    const chain = this.#chainFor(walIndex, continuous);
     if ('kind' in chain) return chain;
     const { header } = chain;
     assert(header !== undefined, 'a chain to be copied has a header');
@@ -201,10 +274,10 @@ export class WalFollower {
   }
 
   /** The chain that frames of this WAL are appended to: the present one, or a new index when it was restarted. */
-  #chainFor(walIndex: WalIndexHeader): WalChain | CopyOutcome {
+  #chainFor(walIndex: WalIndexHeader, continuous: boolean): WalChain | CopyFailure {
     const { header } = this.#chain;
     const sameWal = header?.salt1 === walIndex.salt1 && header.salt2 === walIndex.salt2;
-    if (sameWal && this.#overlapping) return this.#chain;
+    if (sameWal && continuous) return this.#chain;
     const headerBytes = new Uint8Array(WAL_HEADER_SIZE);
     if (this.#files.readWal(headerBytes, WAL_HEADER_SIZE, 0) < WAL_HEADER_SIZE) {
       return { kind: 'retry', reason: 'the wal has no header yet' };
@@ -221,7 +294,7 @@ export class WalFollower {
     }
     if (sameWal && Buffer.compare(headerBytes, this.#chain.headerBytes ?? new Uint8Array()) === 0)
       return this.#chain;
-    if (!this.#overlapping && this.#chain.offset > 0) {
+    if (!continuous && this.#chain.offset > 0) {
       return lost('wal header mismatch: it was restarted while nobody followed it');
     }
     const index = this.#chain.offset > 0 ? this.#chain.index + 1 : this.#chain.index;
@@ -234,7 +307,7 @@ export class WalFollower {
     header: WalHeader,
     end: number,
     walIndex: WalIndexHeader,
-  ): Promise<WalChain | CopyOutcome> {
+  ): Promise<WalChain | CopyFailure> {
     let { checksum } = chain;
     let position = chain.offset;
     if (position === 0) {
@@ -259,13 +332,13 @@ export class WalFollower {
   }
 
   /** Frames that are not what they should be: a restart in this moment, or a real break. */
-  #mismatch(before: WalIndexHeader, reason: string): CopyOutcome {
+  #mismatch(before: WalIndexHeader, reason: string): CopyFailure {
     const now = this.#files.readWalIndex();
     const restarted = now?.salt1 !== before.salt1 || now.salt2 !== before.salt2;
     return restarted ? { kind: 'retry', reason: 'the wal was restarted' } : lost(reason);
   }
 }
 
-function lost(reason: string): CopyOutcome {
+function lost(reason: string): CopyFailure {
   return { kind: 'lost', reason };
 }

@@ -7,6 +7,7 @@
 import { sleep } from '../base/concurrency.ts';
 import { walFrameCount } from '../sqlite/wal.ts';
 import type { WriteLockConnection } from '../sqlite/connection.ts';
+import type { WritablePath } from '../sqlite/writable-path.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { DatabaseFiles } from './database-files.ts';
 import type { WalFollower } from './wal-follower.ts';
@@ -29,6 +30,7 @@ const LOCK_WAIT_MS = 250;
 const STEP_MS = 1;
 
 export interface RotationParts {
+  readonly path: WritablePath;
   readonly files: DatabaseFiles;
   readonly follower: WalFollower;
   readonly checkpointer: Checkpointer;
@@ -36,11 +38,11 @@ export interface RotationParts {
 }
 
 export async function rotateWal(parts: RotationParts): Promise<RotationOutcome> {
-  const { files, follower, checkpointer, writeLock } = parts;
+  const { path, files, follower, checkpointer, writeLock } = parts;
   // Without the lock, everything that can be copied into the database file: what is left then is small.
   for (let round = 0; round < 2; round++) {
     if ((await follower.sync()).kind !== 'ok') return { kind: 'unsynced' };
-    await checkpointer.checkpoint(files.path);
+    await checkpointer.checkpoint(path);
   }
   const backlog = backlogFrames(files);
   if (backlog === undefined || backlog > MAX_BACKLOG_FRAMES) {
@@ -62,12 +64,12 @@ export async function rotateWal(parts: RotationParts): Promise<RotationOutcome> 
 
 /** No commit can come now: copy the rest, and begin a read where the WAL is wholly in the database file. */
 async function finishUnderLock(
-  { files, follower, checkpointer }: RotationParts,
+  { path, files, follower, checkpointer }: RotationParts,
   deadlineMs: number,
 ): Promise<'rotated' | 'busy' | 'unsynced'> {
   if ((await follower.sync()).kind !== 'ok') return 'unsynced';
   for (;;) {
-    await checkpointer.checkpoint(files.path);
+    await checkpointer.checkpoint(path);
     const { offset, header } = follower.chain;
     const ours = header ? walFrameCount(offset, header.pageSizeBytes) : 0;
     const walIndex = files.readWalIndex();

@@ -1,7 +1,7 @@
 /**
  * SQLite connections, one class for each thing that we do with one. Nothing else imports better-sqlite3, and no class
  * offers more than its purpose needs: in particular only a connection that can write can take the write lock, because
- * `BEGIN IMMEDIATE` on a read-only connection succeeds without taking it.
+ * `BEGIN IMMEDIATE` on a read-only connection succeeds without taking it. What writes therefore takes a WritablePath.
  *
  * No connection waits: a lock that is not free is reported as busy at once, and the caller waits without blocking the
  * event loop.
@@ -9,6 +9,7 @@
 
 import BetterSqlite3 from 'better-sqlite3';
 import { LitestreamError, messageOf, type ErrorCode } from '../base/errors.ts';
+import type { WritablePath } from './writable-path.ts';
 
 /** The oldest SQLite without the WAL-reset bug, which lets a checkpoint from another process corrupt a database. */
 const MIN_SQLITE_VERSION = [3, 51, 3] as const;
@@ -117,7 +118,7 @@ export class WriteLockConnection {
   readonly #database: BetterSqlite3.Database;
 
   /** @throws LitestreamError */
-  constructor(path: string) {
+  constructor(path: WritablePath) {
     this.#database = open(path, false);
     this.#database.pragma('wal_autocheckpoint = 0');
   }
@@ -158,7 +159,7 @@ export class CheckpointConnection {
   readonly #database: BetterSqlite3.Database;
 
   /** @throws LitestreamError */
-  constructor(path: string) {
+  constructor(path: WritablePath) {
     this.#database = open(path, false);
     this.#database.pragma('wal_autocheckpoint = 0');
   }
@@ -194,7 +195,7 @@ export class WalModeConnection {
   readonly #database: BetterSqlite3.Database;
 
   /** @throws LitestreamError 'busy' while the application uses the database, 'permission' when it cannot be written */
-  constructor(path: string) {
+  constructor(path: WritablePath) {
     this.#database = open(path, false);
     try {
       const mode = this.#database.pragma('journal_mode = WAL', { simple: true });

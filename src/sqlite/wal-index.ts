@@ -23,6 +23,11 @@ export interface WalIndexHeader {
   readonly mxFrame: number;
   /** Size of the database in pages. */
   readonly pageCount: number;
+  /**
+   * Goes up by one with each commit, also when the WAL is started over (iChange); from 0 again only when the wal-index
+   * is built anew, which takes that no process uses it or that a writer died while writing this header.
+   */
+  readonly changeCount: number;
   /** Checksum in the header of frame mxFrame. */
   readonly frameChecksum: WalChecksum;
   /** The salts of the WAL that mxFrame counts, as they stand in its header. */
@@ -56,6 +61,7 @@ export function parseWalIndexHeader(data: Uint8Array): WalIndexHeader | undefine
     pageSizeBytes,
     mxFrame: word(16),
     pageCount: word(20),
+    changeCount: word(8),
     frameChecksum: [word(24), word(28)],
     // The salts are copied byte by byte from the WAL's header, which is big-endian.
     salt1: view.getUint32(32),

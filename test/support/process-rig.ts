@@ -28,6 +28,8 @@ export interface ReplicateOptions {
   readonly global?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
+  /** Runs as this user and group; needs root. */
+  readonly userId?: number;
 }
 
 export interface RestoreOptions {
@@ -106,7 +108,12 @@ export class Rig {
   /** Starts `replicate` without waiting for anything. */
   async replicateUnready(options: ReplicateOptions = {}): Promise<LitestreamProcess> {
     const args = ['replicate', ...(options.args ?? []), '-config', await this.config(options)];
-    const litestream = startLitestream({ binary: options.binary ?? SUBJECT, args, env: options.env ?? {} });
+    const litestream = startLitestream({
+      binary: options.binary ?? SUBJECT,
+      args,
+      env: options.env ?? {},
+      ...(options.userId === undefined ? {} : { userId: options.userId }),
+    });
     this.#processes.push(litestream);
     return litestream;
   }

@@ -25,6 +25,8 @@ export interface LaunchOptions {
   /** Added to an environment without credentials and litestream settings of the machine. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Runs as this user and group; needs root. */
+  readonly userId?: number;
 }
 
 export interface Exit {
@@ -45,12 +47,13 @@ function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.Proce
   return { ...Object.fromEntries(inherited), TZ: 'UTC', ...extra };
 }
 
-function launch({ binary, args, env, cwd }: LaunchOptions): ChildProcess {
+function launch({ binary, args, env, cwd, userId }: LaunchOptions): ChildProcess {
   const [file, head] = binary === 'ours' ? [process.execPath, [OURS]] : [oracle(), []];
   return spawn(file, [...head, ...args], {
     env: environment(env),
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(cwd === undefined ? {} : { cwd }),
+    ...(userId === undefined ? {} : { uid: userId, gid: userId }),
   });
 }
 
