@@ -16,6 +16,8 @@ const COMMANDS = [
   'replicate',
   'restore',
   'snapshots',
+  'status',
+  'sync',
   'version',
   'wal',
 ];
