@@ -3,8 +3,9 @@
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SUBJECT, until, type Binary } from '../support/process.ts';
-import { withRig, type Rig } from '../support/process-rig.ts';
+import { decodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
+import { SUBJECT, until, type Binary, type LitestreamProcess } from '../support/process.ts';
+import { withRig, type RestoreOptions, type Rig } from '../support/process-rig.ts';
 import { S3Server } from '../support/s3-server.ts';
 import { compareDatabases, compareFiles, type SqliteProcess } from '../support/sqlite.ts';
 import { s3Environment, s3Replica } from './s3-rig.ts';
@@ -18,14 +19,46 @@ const DIRECTIONS = [
 /** The commits since the last restart of the WAL stay in it, so that a stopped replicator can prove continuity. */
 const APPLICATION = ['journal_mode=WAL', 'wal_autocheckpoint=0'];
 
+/**
+ * Whether a segment begins before the end of the one before it. At its end v0.3.13 may upload twice at once from the same
+ * place, one further than the other; from such a replica it restores an earlier state without a word.
+ */
+async function overlapping(rig: Rig): Promise<boolean> {
+  let last = { index: '', end: 0 };
+  for (const name of await rig.replicaFiles()) {
+    const [, index = '', start = ''] = /([0-9a-f]{8})_([0-9a-f]{8})\.wal\.lz4$/.exec(name) ?? [];
+    if (index === '') continue;
+    const offset = parseInt(start, 16);
+    if (index === last.index && offset < last.end) return true;
+    const content = decodeLz4FrameBytes(await fs.readFile(join(rig.replica, 'generations', name)));
+    last = { index, end: offset + content.byteLength };
+  }
+  return false;
+}
+
 /** Restores with both programs; both must be the live database. */
 async function expectBothRestore(rig: Rig, args: readonly string[] = []): Promise<void> {
   const [ours, theirs] = [
     await rig.restored({ binary: SUBJECT, args }),
     await rig.restored({ binary: 'oracle', args }),
   ];
-  expect(await compareFiles(theirs, ours), 'v0.3.13 and ours restore differently').toBeUndefined();
+  if (!(await overlapping(rig)))
+    expect(await compareFiles(theirs, ours), 'v0.3.13 and ours restore differently').toBeUndefined();
   expect(await compareDatabases(rig.database, ours), 'restore differs from the database').toBeUndefined();
+}
+
+/**
+ * Ends the program. Not before everything is stored if that is v0.3.13: it does not always store the last commits, or
+ * does not end.
+ */
+async function stopStored(
+  rig: Rig,
+  litestream: LitestreamProcess,
+  binary: Binary,
+  options: RestoreOptions = {},
+): Promise<void> {
+  if (binary === 'oracle') await rig.caughtUp(options);
+  await litestream.stop();
 }
 
 /** Rotations after few pages, so that small databases get many indexes from either program. */
@@ -60,7 +93,7 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
       await churn(rig, app, 4, pageSize);
       await app.exec('DELETE FROM payload WHERE id % 3 = 0; VACUUM');
       await app.load({ kind: 'write', seed: pageSize + 100, steps: 4 });
-      await litestream.stop();
+      await stopStored(rig, litestream, from);
       await expectBothRestore(rig);
     });
   });
@@ -74,7 +107,7 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
       await churn(rig, app, 1, 10);
       await app.exec('DELETE FROM payload WHERE id > 20');
       await churn(rig, app, 2, 20);
-      await litestream.stop();
+      await stopStored(rig, litestream, from);
       await expectBothRestore(rig);
     });
   });
@@ -174,8 +207,8 @@ describe.each(DIRECTIONS)('$from replicates to S3', ({ from }) => {
         await app.load({ kind: 'write', seed: seed++, steps: 2, maxRows: 60 });
         return indexes().length >= 4;
       });
-      await litestream.stop();
       const config = await rig.config(options);
+      await stopStored(rig, litestream, from, { config, env });
       const targets: string[][] = [[], ...indexes().map((index) => ['-index', index])];
       const latest = await rig.restored({ config, env });
       expect(await compareDatabases(rig.database, latest)).toBeUndefined();
