@@ -6,11 +6,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect, promisify } from 'node:util';
-import ssh2 from 'ssh2';
 import { openSftpStore } from '../../src/storage/sftp/sftp-store.ts';
 import { parseHostKey } from '../../src/storage/sftp/host-key.ts';
 import type { SftpStoreConfig } from '../../src/storage/store-config.ts';
-import { SftpServer } from '../support/sftp-server.ts';
+import { SftpServer, makeKeyPair } from '../support/sftp-server.ts';
 import type { SftpServerOptions } from '../support/sftp-server.ts';
 import { until } from '../support/process.ts';
 import { readAll } from './contract.ts';
@@ -52,10 +51,7 @@ async function tryOut(
 async function keyFile(passphrase?: string): Promise<{ path: string; line: string }> {
   const folder = await mkdtemp(join(tmpdir(), 'sftp-key-'));
   ended.push(() => rm(folder, { recursive: true }));
-  const make = ssh2.utils.generateKeyPairSync;
-  const encryption = { passphrase: passphrase ?? '', cipher: 'aes256-ctr', rounds: 4 };
-  const { private: text, public: line } =
-    passphrase === undefined ? make('ed25519') : make('ed25519', encryption);
+  const { private: text, public: line } = makeKeyPair('ed25519', passphrase);
   const path = join(folder, 'id');
   await writeFile(path, text, { mode: 0o600 });
   return { path, line };

@@ -82,6 +82,23 @@ const EXTENSIONS: readonly (readonly [string, string])[] = [
   ['statvfs@openssh.com', '2'],
 ];
 
+/** A key pair in OpenSSH's format. @param passphrase - encrypts the private one. */
+export function makeKeyPair(
+  type: 'ed25519' | 'ecdsa' | 'rsa',
+  passphrase?: string,
+): { private: string; public: string } {
+  const size = { ed25519: 256, ecdsa: 256, rsa: 2048 }[type];
+  const encryption = passphrase === undefined ? {} : { passphrase, cipher: 'aes256-ctr', rounds: 4 };
+  for (;;) {
+    const pair = ssh2.utils.generateKeyPairSync(
+      type as 'rsa',
+      { bits: size, ...encryption } as { bits: number },
+    );
+    // About one in four hundred that the library makes is malformed: ssh-keygen refuses it as well.
+    if (!(ssh2.utils.parseKey(pair.private, passphrase) instanceof Error)) return pair;
+  }
+}
+
 export class SftpServer {
   readonly user = 'backup';
   readonly password = 'test password with "quotes" & spaces';
@@ -113,9 +130,7 @@ export class SftpServer {
     this.root = root;
     this.#options = options;
     const { hostKeyType = 'ed25519' } = options;
-    const made = ssh2.utils.generateKeyPairSync(hostKeyType as 'rsa', {
-      bits: hostKeyType === 'rsa' ? 2048 : 256,
-    });
+    const made = makeKeyPair(hostKeyType);
     this.hostKey = Buffer.from(made.public.split(' ')[1] ?? '', 'base64');
     this.#server = new ssh2.Server({ hostKeys: [made.private] }, (connection) => this.#accept(connection));
   }
