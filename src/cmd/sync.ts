@@ -35,7 +35,7 @@ export const command: Command = defineCommand({
   description:
     'Has the running replicate store what is committed, without regard to sync-interval: of one database,\n' +
     'or of all of the config file.\n\n' +
-    'Exit code: 0 when it is stored, or begun without -wait; 1 when it is not, with what is missing and why.',
+    'Exit code: 0 when it is stored, or begun without -wait; 1 when it is not, with what is missing.',
   forms: ['[flags] [DB_PATH]'],
   flags: FLAGS,
   examples: [{ what: 'Before a deployment', line: 'litestream sync -wait -timeout 1m' }],

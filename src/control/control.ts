@@ -14,6 +14,9 @@ import type { Route } from './router.ts';
 import { type ControlServer, startControlServer } from './server.ts';
 import { SOCKET_FILE, fitsSocket, runtimeSocketPath } from './socket-path.ts';
 
+/** A full disk may have room again. */
+const RETRY_MS = 5000;
+
 export interface ControlOptions {
   /** Where the databases are, in the order of the config: asked when replication has begun. */
   readonly databases: () => readonly ReplicatedDatabase[];
@@ -29,6 +32,8 @@ export class Control {
   readonly #options: ControlOptions;
   /** Databases whose record names this process. */
   readonly #claimed = new Map<string, ReplicatedDatabase>();
+  readonly #warned = new Set<string>();
+  #closed = false;
   #server: Promise<ControlServer | undefined> | undefined;
 
   constructor(options: ControlOptions) {
@@ -37,12 +42,14 @@ export class Control {
 
   /** Says that this process replicates a database, whose lock it has. Never rejects. */
   async claim(database: ReplicatedDatabase): Promise<void> {
+    if (this.#closed) return;
     const server = await this.#open();
     this.#claimed.set(database.path, database);
     const record = describeThisProcess(this.#options.startedAt, server?.path ?? null);
-    await this.#try('cannot tell that this process runs', database, () =>
+    const written = await this.#try('cannot tell that this process runs', database, () =>
       writeRecord(database.metaPath, record),
     );
+    if (!written) setTimeout(() => void this.claim(database), RETRY_MS).unref();
   }
 
   /** To be called when all databases were tried once: those that are not there yet are claimed too. Never rejects. */
@@ -57,6 +64,7 @@ export class Control {
 
   /** Ends in order. @param unstored what is not stored stays in the record, as a warning. Never rejects. */
   async close(unstored: readonly UnstoredReplica[]): Promise<void> {
+    this.#closed = true;
     const server = await this.#server;
     await server?.close();
     for (const database of this.#claimed.values()) {
@@ -73,11 +81,16 @@ export class Control {
     }
   }
 
-  async #try(message: string, { path }: ReplicatedDatabase, action: () => Promise<void>): Promise<void> {
+  /** Whether it worked; what fails is logged, once for each database. */
+  async #try(message: string, { path }: ReplicatedDatabase, action: () => Promise<void>): Promise<boolean> {
     try {
       await action();
+      this.#warned.delete(path);
+      return true;
     } catch (error) {
-      this.#options.logger.warn(message, { db: path, error: messageOf(error) });
+      if (!this.#warned.has(path)) this.#options.logger.warn(message, { db: path, error: messageOf(error) });
+      this.#warned.add(path);
+      return false;
     }
   }
 

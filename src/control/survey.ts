@@ -3,12 +3,14 @@
  * that these name, and, where a socket cannot be asked, by the replicas.
  */
 
+import { join } from 'node:path';
 import { messageOf } from '../base/errors.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
 import { findMetaPath, stateDirectories } from '../engine/read-only-meta.ts';
 import type { DatabaseStatus, ProcessStatus } from '../engine/status.ts';
 import { type Unreachable, UnreachableError, callControl } from './client.ts';
 import { type ProcessRecord, lifeOf, readRecord } from './record.ts';
+import { SOCKET_FILE, fitsSocket } from './socket-path.ts';
 import { type OpenStore, type ReplicaReport, reportOnReplicas } from './replica-report.ts';
 
 /** A database of which only this is known. */
@@ -101,7 +103,7 @@ async function presenceOf(
   } catch (error) {
     return unreachable(`it may run, not permitted: ${messageOf(error)}`);
   }
-  if (!record) return { kind: 'never' };
+  if (!record) return withoutRecord(join(metaPathOf(database), SOCKET_FILE), ask);
   const life = record.unstored === null ? lifeOf(record) : 'dead';
   if (life === 'dead') return { kind: 'ended', record };
   if (record.socket === null) return unreachable('it runs without a control socket');
@@ -110,6 +112,21 @@ async function presenceOf(
   } catch (error) {
     const why = error instanceof UnreachableError ? error.why : 'silent';
     if (why === 'dead' && life === 'unknown') return { kind: 'ended', record };
+    return unreachable(describe(why, messageOf(error)), why === 'silent' ? 'hung' : 'unknown');
+  }
+}
+
+/** A full disk may have had no room for the record; the usual socket tells. */
+async function withoutRecord(
+  socket: string,
+  ask: (path: string) => Promise<ProcessStatus>,
+): Promise<Presence> {
+  if (!fitsSocket(socket)) return { kind: 'never' };
+  try {
+    return { kind: 'asked', process: await ask(socket) };
+  } catch (error) {
+    const why = error instanceof UnreachableError ? error.why : 'silent';
+    if (why === 'absent' || why === 'dead') return { kind: 'never' };
     return unreachable(describe(why, messageOf(error)), why === 'silent' ? 'hung' : 'unknown');
   }
 }

@@ -7,7 +7,7 @@ import { walExtent } from './rotation-control.ts';
 export interface Standing {
   /** The wal-index has commits that are not copied. */
   readonly behind: boolean;
-  /** Differs from one time to the next as long as anything moves. */
+  /** When it is behind: differs from one time to the next as long as anything moves. */
   readonly marks: string;
 }
 
@@ -16,6 +16,7 @@ export async function standingOf(session: DatabaseSession): Promise<Standing> {
   const wal = walExtent(session);
   const same = wal && walIndex?.salt1 === wal.salt1 && walIndex.salt2 === wal.salt2;
   const behind = walIndex !== undefined && walIndex.mxFrame > (same ? wal.frames : 0);
+  if (!behind) return { behind, marks: '' };
   const { index, offset } = session.position;
   // Long copies and checkpoints show in the files that they write.
   const files = [session.shadow.pathOf(index), session.realPath];

@@ -10,7 +10,6 @@ import {
   type SegmentTrailer,
   type SnapshotTrailer,
   decodeTrailer,
-  looksLikeTrailer,
   trailerSize,
 } from '../format/object-trailer.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
@@ -20,7 +19,7 @@ import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 const TAIL_SIZE = 4 << 10;
 
 function lostTrailer(): LitestreamError {
-  return new LitestreamError('corrupt', 'the trailer is missing: the object was cut short');
+  return new LitestreamError('corrupt', 'the trailer is missing or damaged');
 }
 
 /**
@@ -28,7 +27,7 @@ function lostTrailer(): LitestreamError {
  * @throws LitestreamError 'corrupt', 'unsupported'
  */
 export function trailerOf({ skippable, announcedSizeBytes }: Lz4End): ObjectTrailer | undefined {
-  const [frame, another] = skippable.filter(looksLikeTrailer);
+  const [frame, another] = skippable.filter((data) => trailerSize(data) !== undefined);
   if (another !== undefined) throw new LitestreamError('corrupt', 'there are two trailers');
   if (frame !== undefined) return decodeTrailer(frame);
   if (announcedSizeBytes !== undefined) throw lostTrailer();

@@ -115,12 +115,6 @@ export function trailerSize(data: Uint8Array): number | undefined {
   return sizeBytes;
 }
 
-/** Whether a skippable frame, complete, is a trailer or was one: its beginning or its end says so. */
-export function looksLikeTrailer(frame: Uint8Array): boolean {
-  const data = bufferOf(frame);
-  return data.readUInt32LE(0) === FRAME_MAGIC || data.subarray(-FOOTER_MAGIC.byteLength).equals(FOOTER_MAGIC);
-}
-
 /**
  * Decodes a trailer and verifies it in full.
  * @param frame exactly the skippable frame

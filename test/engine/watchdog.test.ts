@@ -17,7 +17,7 @@ let stores: Map<string, FaultStore>;
 let replicator: Replicator;
 let log: LogLine[];
 
-function database(name: string): DatabaseOptions {
+function database(name: string, syncIntervalMs: number): DatabaseOptions {
   const path = join(directory, name);
   const application = new BetterSqlite3(path);
   application.pragma('journal_mode = WAL');
@@ -25,13 +25,13 @@ function database(name: string): DatabaseOptions {
   applications.push(application);
   stores.set(name, new FaultStore(openMemoryStore()));
   const store = { type: 'file', path: name } as const;
-  const replica = { ...REPLICA_DEFAULTS, name: 'file', store, syncIntervalMs: 10 };
+  const replica = { ...REPLICA_DEFAULTS, name: 'file', store, syncIntervalMs };
   return { ...DATABASE_DEFAULTS, path, monitorIntervalMs: 10, replicas: [replica] };
 }
 
-async function start(names: readonly string[], replicaMs: number): Promise<void> {
+async function start(names: readonly string[], replicaMs: number, syncIntervalMs = 10): Promise<void> {
   replicator = new Replicator({
-    databases: names.map(database),
+    databases: names.map((name) => database(name, syncIntervalMs)),
     openStore: ({ path }) => Promise.resolve(stores.get(path)!),
     logger: recordingLogger(log),
     watchdog: { checkIntervalMs: 10, followerMs: 200, replicaMs },
@@ -117,6 +117,15 @@ describe('the watchdog', () => {
 });
 
 describe('sync', () => {
+  it('does not wait for the interval', async () => {
+    await start(['a'], 60_000, 3600_000);
+    for (let i = 0; i < 3; i++) {
+      write(0);
+      await replicator.sync(undefined, AbortSignal.timeout(10_000));
+      expect(replicator.status()[0]?.replicas[0]).toMatchObject({ lagMs: 0, state: 'ok' });
+    }
+  });
+
   it('says what is not stored, and why, when the time is up', async () => {
     await start(['a'], 60_000);
     const store = stores.get('a')!;

@@ -82,8 +82,11 @@ describe('S3Server with v0.3.13 as its client', () => {
       for (let row = 0; row < 12; row++) insert.run(1_000_000);
       const replicate = startLitestream({ binary: 'oracle', args: ['replicate', '-config', config] });
       await until(() => (server.counts().CompleteMultipartUpload ?? 0) > 0);
-      for (let row = 0; row < 20; row++) insert.run(1000);
-      await until(() => (server.counts().PutObject ?? 0) > 0);
+      // v0.3.13 now and then misses a commit until the next one.
+      await until(() => {
+        insert.run(1000);
+        return (server.counts().PutObject ?? 0) > 0;
+      });
       expect(await replicate.stop()).toMatchObject({ code: 0 });
 
       const snapshots = await run('snapshots', '-config', config, database);
