@@ -17,6 +17,9 @@ const SYNC_WRITE_LIMIT = 64 << 10;
 /** The event loop gets a turn after this many bytes of short writes. */
 const SYNC_TURN_SIZE = 1 << 20;
 
+/** Where the pages of a chain go. */
+export type PageSink = Pick<PageWriter, 'pageSizeBytes' | 'put' | 'full' | 'cut' | 'flush'>;
+
 export class PageWriter {
   readonly pageSizeBytes: number;
   readonly #file: FileHandle;

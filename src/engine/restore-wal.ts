@@ -19,7 +19,7 @@ import {
   walFrameSize,
 } from '../sqlite/wal.ts';
 import type { SegmentInfo } from './catalog.ts';
-import type { PageWriter } from './page-writer.ts';
+import type { PageSink } from './page-writer.ts';
 import { missingSegmentError } from './restore-plan.ts';
 import { WalOverlap } from './wal-overlap.ts';
 
@@ -72,7 +72,7 @@ interface OpenIndex {
 }
 
 export class WalApplier {
-  readonly #writer: PageWriter;
+  readonly #writer: PageSink;
   readonly #pageSizeBytes: number;
   /** The state that the snapshot needs, if it says so. */
   readonly #needed: SnapshotTrailer | undefined;
@@ -88,7 +88,7 @@ export class WalApplier {
   #spilled = false;
 
   /** @param needed of the snapshot that the writer's file holds: the chain must lead through its position */
-  constructor(writer: PageWriter, needed: SnapshotTrailer | undefined) {
+  constructor(writer: PageSink, needed: SnapshotTrailer | undefined) {
     this.#needed = needed;
     this.#writer = writer;
     this.#pageSizeBytes = writer.pageSizeBytes;
