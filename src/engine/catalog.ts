@@ -17,6 +17,8 @@ export interface SnapshotInfo {
   /** Compressed. */
   readonly sizeBytes: number;
   readonly createdAt: Date;
+  /** Nanoseconds beyond the milliseconds of `createdAt`, where they are known. */
+  readonly createdNs?: number | undefined;
 }
 
 export interface SegmentInfo {
@@ -28,6 +30,13 @@ export interface SegmentInfo {
   /** Compressed. */
   readonly sizeBytes: number;
   readonly createdAt: Date;
+  /** As in SnapshotInfo. */
+  readonly createdNs?: number | undefined;
+}
+
+/** The first millisecond (epoch) at which an object was there. */
+export function thereFromMs({ createdAt, createdNs = 0 }: SnapshotInfo | SegmentInfo): number {
+  return createdAt.getTime() + (createdNs > 0 ? 1 : 0);
 }
 
 /** Names of all generations, sorted by name. Foreign names are ignored. */
@@ -47,9 +56,10 @@ export async function listSnapshots(
 ): Promise<SnapshotInfo[]> {
   const prefix = snapshotsPrefix(generation);
   const snapshots: SnapshotInfo[] = [];
-  for await (const { key, sizeBytes, modifiedAt } of store.list(prefix, options)) {
+  for await (const { key, sizeBytes, modifiedAt, modifiedNs } of store.list(prefix, options)) {
     const index = parseSnapshotName(key.slice(prefix.length));
-    if (index !== undefined) snapshots.push({ key, generation, index, sizeBytes, createdAt: modifiedAt });
+    if (index === undefined) continue;
+    snapshots.push({ key, generation, index, sizeBytes, createdAt: modifiedAt, createdNs: modifiedNs });
   }
   return snapshots.sort((a, b) => a.index - b.index);
 }
@@ -62,9 +72,10 @@ export async function listSegments(
 ): Promise<SegmentInfo[]> {
   const prefix = segmentsPrefix(generation);
   const segments: SegmentInfo[] = [];
-  for await (const { key, sizeBytes, modifiedAt } of store.list(prefix, options)) {
+  for await (const { key, sizeBytes, modifiedAt, modifiedNs } of store.list(prefix, options)) {
     const place = parseSegmentName(key.slice(prefix.length));
-    if (place) segments.push({ key, generation, ...place, sizeBytes, createdAt: modifiedAt });
+    if (!place) continue;
+    segments.push({ key, generation, ...place, sizeBytes, createdAt: modifiedAt, createdNs: modifiedNs });
   }
   return segments.sort((a, b) => a.index - b.index || a.offset - b.offset);
 }

@@ -6,7 +6,7 @@
 import { LitestreamError, type ErrorCode } from '../base/errors.ts';
 import { formatIndex, segmentKey, snapshotKey } from '../format/names.ts';
 import { type Position, formatPosition } from '../format/position.ts';
-import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
+import { type SegmentInfo, type SnapshotInfo, thereFromMs } from './catalog.ts';
 
 /** How far a generation reaches at the target's time, by what its objects say of themselves. */
 export interface Reach {
@@ -117,18 +117,16 @@ function endOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInf
 }
 
 /**
- * Cuts a listing to what was there at `timestamp`. Segments form a chain, so one that was written (again) later but
- * stands before one that was there in time belongs to it.
+ * Cuts a listing to what was there at `timestamp`, by v0.3.13's rule: the first segment that was not there yet ends it,
+ * whatever the times of those behind it.
  */
 function candidateOf(replica: string, listing: GenerationListing, timestamp: Date | undefined): Candidate {
   if (listing.reach) return reachingCandidate(replica, listing, listing.reach);
   const limit = timestamp?.getTime() ?? Infinity;
-  const snapshots = listing.snapshots.filter(({ createdAt }) => createdAt.getTime() <= limit);
-  const last = listing.segments.findLastIndex(({ createdAt }) => createdAt.getTime() <= limit);
-  const segments = listing.segments.slice(0, last + 1);
-  const times = [...snapshots, ...segments]
-    .map(({ createdAt }) => createdAt.getTime())
-    .filter((ms) => ms <= limit);
+  const snapshots = listing.snapshots.filter((snapshot) => thereFromMs(snapshot) <= limit);
+  const first = listing.segments.findIndex((segment) => thereFromMs(segment) > limit);
+  const segments = first < 0 ? listing.segments : listing.segments.slice(0, first);
+  const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
   return {
     replica,
     generation: listing.generation,
@@ -252,7 +250,7 @@ function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable
   if (reach?.range) return reach.range;
   const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
   const latestMs = times.reduce((a, b) => Math.max(a, b), -Infinity);
-  return { earliestMs: Math.min(...snapshots.map(({ createdAt }) => createdAt.getTime())), latestMs };
+  return { earliestMs: Math.min(...snapshots.map(thereFromMs)), latestMs };
 }
 
 function planCandidate(candidate: Candidate, target: RestoreTarget): RestorePlan | PlanFailure {

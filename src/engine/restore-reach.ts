@@ -9,7 +9,7 @@ import { snapshotKey } from '../format/names.ts';
 import type { CommitTime, SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
 import { checksumsEqual } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
+import { type SegmentInfo, type SnapshotInfo, thereFromMs } from './catalog.ts';
 import {
   type GenerationListing,
   type Reach,
@@ -188,7 +188,7 @@ class ReachReader {
       const said = segment && (await this.#segment(segment));
       if (!said || said.damage) continue;
       const place = { segmentCount: low + 1, index: segment.index };
-      if (!said.trailer) return { ...place, offset: undefined, timeMs: segment.createdAt.getTime() };
+      if (!said.trailer) return { ...place, offset: undefined, timeMs: thereFromMs(segment) };
       const commit = lastUpTo(said.trailer.commits, timestampMs);
       if (commit) return { ...place, ...commit };
     }
@@ -223,7 +223,7 @@ class ReachReader {
     if (trailer) return trailer.commits[0]?.timeMs ?? -Infinity;
     if (damage) return this.#firstMsOf(number + 1);
     // v0.3.13's: the time of the object, but copying may have changed it.
-    return Math.min(segment.createdAt.getTime(), await this.#firstMsOfOurs(number));
+    return Math.min(thereFromMs(segment), await this.#firstMsOfOurs(number));
   }
 
   /** When the first commit of ours behind a segment of v0.3.13's was seen, which goes on to the end. */
@@ -286,8 +286,7 @@ class ReachReader {
       const holdsMore = stop.offset !== undefined && trailer.offset > stop.offset;
       return { count: holdsMore ? before : before + 1, uncertain: false };
     }
-    if (asked && (before > 0 || same.createdAt.getTime() > timestampMs))
-      return { count: before, uncertain: false };
+    if (asked && (before > 0 || thereFromMs(same) > timestampMs)) return { count: before, uncertain: false };
     return { count: before + 1, uncertain: asked && stop.offset !== undefined };
   }
 }

@@ -7,8 +7,10 @@ export interface ObjectInfo {
   readonly key: string;
   /** Stored size in bytes. */
   readonly sizeBytes: number;
-  /** When the store says the object came into being (mtime, LastModified). */
+  /** When the store says the object came into being (mtime, LastModified). What is beyond the millisecond is cut. */
   readonly modifiedAt: Date;
+  /** The nanoseconds that were cut, where the store knows of any. */
+  readonly modifiedNs?: number | undefined;
 }
 
 export interface CallOptions {

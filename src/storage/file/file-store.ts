@@ -1,7 +1,7 @@
 /** Objects as files under a root folder, with v0.3.13's names and modes. It must not know what the objects are. */
 
 import { open, opendir, rm, rmdir, stat } from 'node:fs/promises';
-import type { Dirent, Stats } from 'node:fs';
+import type { BigIntStats, Dirent, Stats } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import {
@@ -56,7 +56,11 @@ class FileStore implements ObjectStore {
     for await (const [key, path] of this.#walk(folder, options.signal)) {
       if (!key.startsWith(prefix)) continue;
       const stats = await statIfThere(path);
-      if (stats !== undefined) yield { key, sizeBytes: stats.size, modifiedAt: stats.mtime };
+      if (stats === undefined) continue;
+      // Not `mtime`, which is rounded: an object would have come into being before it did.
+      const { size, mtimeMs, mtimeNs } = stats;
+      const modifiedNs = Number(mtimeNs % 1_000_000n);
+      yield { key, sizeBytes: Number(size), modifiedAt: new Date(Number(mtimeMs)), modifiedNs };
     }
   }
 
@@ -206,12 +210,14 @@ class Source {
 /** Mode and owner of `path`; nothing when it is not there. */
 async function likeOf(path: string): Promise<DurableOptions> {
   const stats = await statIfThere(path);
-  return stats === undefined ? {} : { mode: stats.mode & 0o777, owner: { uid: stats.uid, gid: stats.gid } };
+  return stats === undefined
+    ? {}
+    : { mode: Number(stats.mode) & 0o777, owner: { uid: Number(stats.uid), gid: Number(stats.gid) } };
 }
 
-async function statIfThere(path: string): Promise<Stats | undefined> {
+async function statIfThere(path: string): Promise<BigIntStats | undefined> {
   try {
-    return await stat(path);
+    return await stat(path, { bigint: true });
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
     throw fileError(error, 'read', path);
