@@ -1,12 +1,13 @@
 /** `litestream databases`: what the config file names, and how it is when `replicate` runs. The usual health check. */
 
 import { LitestreamError } from '../base/errors.ts';
+import { explanation } from '../control/status-report.ts';
 import type { Survey } from '../control/survey.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
 import { CONFIG_FLAGS, JSON_FLAG, defineCommand } from './command.ts';
 import type { Command } from './command.ts';
 import { type Column, printRows } from './listing.ts';
-import { durationWord, explanation, lagOf } from './status-words.ts';
+import { durationWord, lagOf } from './status-words.ts';
 import { readConfig } from './target.ts';
 
 /** Together they leave time to start and to print within two seconds. */

@@ -17,10 +17,3 @@ export function durationWord(ms: number | null | undefined): string {
   if (ms === null || ms === undefined) return 'unknown';
   return formatDuration(ms < 1000 ? Math.round(ms) : Math.round(ms / 1000) * 1000);
 }
-
-/** Why a database is as it is, and what to do: `PATH: STATE: REASON; REMEDY`. */
-export function explanation({ path, state, reason, remedy }: Status): string {
-  return [`${path}: ${state}`, [reason, remedy].filter((text) => text !== null).join('; ')]
-    .filter((text) => text !== '')
-    .join(': ');
-}

@@ -1,11 +1,12 @@
 /** `litestream status`: how a running `replicate` is, in full. */
 
+import { explanation, statusReport } from '../control/status-report.ts';
 import type { Survey, SurveyedDatabase } from '../control/survey.ts';
 import type { ProcessStatus } from '../engine/status.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, JSON_FLAG, defineCommand, onePositional } from './command.ts';
 import type { Command, CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
-import { durationWord, explanation } from './status-words.ts';
+import { durationWord } from './status-words.ts';
 import { formatTable } from './table.ts';
 import { readConfig } from './target.ts';
 
@@ -96,18 +97,8 @@ async function lookAt(
   }
 }
 
-function printJson(context: CommandContext, { running, process, databases }: Survey): void {
-  const ill = databases.find(({ status }) => !status.healthy);
-  const object = {
-    running,
-    healthy: running && ill === undefined,
-    reason: ill === undefined ? null : explanation(ill.status),
-    version: process?.version ?? null,
-    pid: process?.pid ?? null,
-    startedAt: process?.startedAt ?? null,
-    databases: databases.map(({ status, source }) => ({ ...status, source })),
-  };
-  context.print(`${JSON.stringify(object, null, 2)}\n`);
+function printJson(context: CommandContext, found: Survey): void {
+  context.print(`${JSON.stringify(statusReport(found), null, 2)}\n`);
 }
 
 const HEADER = ['database', 'replica', 'status', 'lag', 'last-upload', 'restorable-from', 'verified'];

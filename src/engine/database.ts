@@ -192,11 +192,8 @@ export class Database implements SegmentSource {
     await Promise.race([orderly, sleep(ABANDON_GRACE_MS)]).catch(() => undefined);
     waiting.abort();
     orderly.catch(() => undefined);
-    const closed = this.#closeSession().then(
-      () => true,
-      () => true,
-    );
-    if ((await Promise.race([closed, sleep(ABANDON_CLOSE_MS)])) !== true) {
+    const closed = Promise.allSettled([this.#closeSession()]);
+    if ((await Promise.race([closed, sleep(ABANDON_CLOSE_MS)])) === undefined) {
       throw new LitestreamError('timeout', `cannot let go of database ${this.path}: restart this process`);
     }
     this.#lock?.release();
@@ -225,6 +222,12 @@ export class Database implements SegmentSource {
   onAdvance(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Has the WAL started over soon, however short it is. */
+  rotateSoon(): void {
+    this.#rotation.want();
+    this.#timer.wakeNow();
   }
 
   freshen(): Promise<void> {

@@ -8,7 +8,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import { Database, type DatabaseParts } from './database.ts';
 import { Replica } from './replica.ts';
-import type { DatabaseStats } from './stats.ts';
+import type { DatabaseStats, SnapshotStats } from './stats.ts';
 import { type DatabaseStatus, type Lasting, databaseStatus } from './status.ts';
 
 export interface PipelineParts extends DatabaseParts {
@@ -21,6 +21,12 @@ export interface UnstoredReplica {
   readonly replica: string;
   /** In words. */
   readonly reason: string;
+}
+
+/** What came of the wish for a snapshot. */
+export interface SnapshotRequestResult {
+  readonly replica: string;
+  readonly snapshot: SnapshotStats | undefined;
 }
 
 /** Something that should be moving. */
@@ -135,6 +141,29 @@ export class Pipeline {
         { cause: error },
       );
     }
+  }
+
+  /**
+   * Has every replica take a snapshot now. One that would hold nothing new waits for the next commit behind the WAL's end.
+   * @returns for each replica its snapshot, or undefined when it is not taken yet when `signal` fires
+   * @throws LitestreamError 'busy' when the database is not followed
+   */
+  async snapshot(signal: AbortSignal): Promise<readonly SnapshotRequestResult[]> {
+    if (!this.#database.followed) {
+      throw new LitestreamError('busy', `${this.path} is not followed at present: see its status`);
+    }
+    this.#database.rotateSoon();
+    return Promise.all(
+      this.#replicas.map(async (replica) => {
+        const { name } = replica.stats;
+        try {
+          return { replica: name, snapshot: await replica.snapshotSoon(signal) };
+        } catch (error) {
+          if (!hasCode(error, 'aborted')) throw error;
+          return { replica: name, snapshot: undefined };
+        }
+      }),
+    );
   }
 
   /** What should be moving and has no explanation for not doing so. */

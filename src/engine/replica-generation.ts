@@ -35,6 +35,10 @@ export class GenerationReplication {
   #hurried = false;
   /** Cuts such a wait short. */
   #hurrying = new AbortController();
+  /** Somebody asked for a snapshot: it is due when it would hold something new. */
+  #snapshotWanted = false;
+  /** Cuts the wait for the next snapshot short. */
+  #wanting = new AbortController();
 
   constructor(context: ReplicaContext) {
     this.#context = context;
@@ -51,6 +55,12 @@ export class GenerationReplication {
   hurry(): void {
     this.#hurried = true;
     this.#hurrying.abort();
+  }
+
+  /** Has the next snapshot taken as soon as it would hold something new, whatever the interval. */
+  wantSnapshot(): void {
+    this.#snapshotWanted = true;
+    this.#wanting.abort();
   }
 
   /** To be called when the source's position has advanced. */
@@ -284,6 +294,7 @@ export class GenerationReplication {
         continue;
       }
       this.#setSnapshot(taken);
+      this.#snapshotWanted = false;
       this.#context.stats.lastUploadAtMs = Date.now();
       schedule.retentionSettled = false;
       bell.ring();
@@ -295,10 +306,20 @@ export class GenerationReplication {
     const { source, options, now, stopping, bell } = this.#context;
     const { signal } = this.#controller;
     while (!stopping.aborted) {
-      const waitMs = snapshotDueAtMs(newest, options) - now();
-      if (waitMs > 0) await pause(waitMs, signal, stopping);
+      const waitMs = this.#snapshotWanted ? 0 : snapshotDueAtMs(newest, options) - now();
+      if (waitMs > 0) await this.#pauseUnlessWanted(waitMs);
       else if (snapshotAddsTo(newest, source.position())) return;
       else await bell.wait(signal);
+    }
+  }
+
+  async #pauseUnlessWanted(waitMs: number): Promise<void> {
+    this.#wanting = new AbortController();
+    const { signal: cut, unlink } = linkSignals(this.#context.stopping, this.#wanting.signal);
+    try {
+      await pause(waitMs, this.#controller.signal, cut);
+    } finally {
+      unlink();
     }
   }
 

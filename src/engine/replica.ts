@@ -16,7 +16,7 @@ import { ReplicaFailures } from './replica-failure.ts';
 import { GenerationReplication, type ReplicaLag } from './replica-generation.ts';
 import { Bell, pause } from './replica-wait.ts';
 import type { SegmentSource } from './segment-source.ts';
-import { type ReplicaStats, newReplicaStats } from './stats.ts';
+import { type ReplicaStats, type SnapshotStats, newReplicaStats } from './stats.ts';
 import type { ReplicaFacts } from './status.ts';
 import { readVerification } from './verification-record.ts';
 
@@ -121,6 +121,20 @@ export class Replica {
   async storedThrough(position: Position, signal: AbortSignal): Promise<void> {
     while (this.#current?.holds(position) !== true) {
       this.#current?.hurry();
+      await this.#context.bell.wait(signal);
+    }
+  }
+
+  /**
+   * Has a snapshot taken without regard to the interval. Resolves when it is stored; rejects with 'aborted' when
+   * `signal` fires: it is taken later all the same, when it would hold something new.
+   */
+  async snapshotSoon(signal: AbortSignal): Promise<SnapshotStats> {
+    const before = this.stats.snapshot;
+    for (;;) {
+      const { snapshot } = this.stats;
+      if (snapshot !== undefined && snapshot !== before) return snapshot;
+      this.#current?.wantSnapshot();
       await this.#context.bell.wait(signal);
     }
   }

@@ -8,7 +8,7 @@ import type { StoreConfig } from '../storage/store-config.ts';
 import { Checkpointer } from './checkpointer.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import type { DatabaseOptions } from './options.ts';
-import { Pipeline, type UnstoredReplica } from './pipeline.ts';
+import { Pipeline, type SnapshotRequestResult, type UnstoredReplica } from './pipeline.ts';
 import type { DatabaseStats } from './stats.ts';
 import type { DatabaseStatus } from './status.ts';
 import { Watchdog, type WatchdogOptions } from './watchdog.ts';
@@ -106,6 +106,16 @@ export class Replicator {
   /** Where the databases are, in the order of the config. */
   databases(): readonly ReplicatedDatabase[] {
     return this.#pipelines;
+  }
+
+  /**
+   * Has a snapshot of a database taken in every replica, as Pipeline.snapshot() says.
+   * @throws LitestreamError 'not-found' when no such database is replicated, 'busy' when it is not followed
+   */
+  async snapshot(path: string, signal: AbortSignal): Promise<readonly SnapshotRequestResult[]> {
+    const pipeline = this.#pipelines.find((candidate) => candidate.path === path);
+    if (pipeline) return pipeline.snapshot(signal);
+    throw new LitestreamError('not-found', `database ${path} is not replicated by this process`);
   }
 
   /**

@@ -36,6 +36,11 @@ export class RotationControl {
     this.#failure = undefined;
   }
 
+  /** The WAL is to be started over soon, however short it is. */
+  want(): void {
+    this.#schedule.want();
+  }
+
   /** @returns whether the WAL will be started over; undefined when that is not due */
   async rotateIfDue(session: DatabaseSession): Promise<boolean | undefined> {
     const { writable } = session;

@@ -27,6 +27,7 @@ export class RotationSchedule {
   #done: WalExtent | undefined;
   #failures = 0;
   #notBeforeMs = 0;
+  #wanted = false;
   /** Since when the present WAL may hold commits that no checkpoint has taken. */
   #sinceMs: number;
   #salts: readonly [number, number] | undefined;
@@ -47,12 +48,20 @@ export class RotationSchedule {
     const done = this.#done;
     if (done?.salt1 === wal.salt1 && done.salt2 === wal.salt2 && done.frames === wal.frames) return false;
     const { minCheckpointPageCount, checkpointIntervalMs } = this.#thresholds;
-    return wal.frames >= minCheckpointPageCount || nowMs - this.#sinceMs >= checkpointIntervalMs;
+    return (
+      this.#wanted || wal.frames >= minCheckpointPageCount || nowMs - this.#sinceMs >= checkpointIntervalMs
+    );
+  }
+
+  /** The next rotation waits for no threshold. */
+  want(): void {
+    this.#wanted = true;
   }
 
   rotated(wal: WalExtent, nowMs: number): void {
     this.#done = wal;
     this.#failures = 0;
+    this.#wanted = false;
     this.#sinceMs = nowMs;
     this.#notBeforeMs =
       nowMs + (this.#isUrgent(wal) ? URGENT_INTERVAL_MS : this.#thresholds.monitorIntervalMs);
