@@ -7,6 +7,7 @@ import { systemCode } from '../base/errors.ts';
 import { createLogger } from '../base/logger.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Config } from '../config/index.ts';
+import { Supervision } from '../control/supervision.ts';
 
 /** What a shell reports for a process that died of SIGPIPE, as v0.3.13 does when its reader has gone. */
 const BROKEN_PIPE_EXIT_CODE = 141;
@@ -16,6 +17,8 @@ type StreamName = 'stdout' | 'stderr';
 export class CommandContext {
   readonly cwd: string = process.cwd();
   readonly env: NodeJS.ProcessEnv = process.env;
+  /** Set when the library's startReplication() has started this process: it reads the log as JSON, on standard error. */
+  readonly supervision: Supervision | undefined = Supervision.take(process.env);
   /**
    * What goes to standard output besides the log: with 'log' nothing does, and the command goes on when its reader
    * has gone; with 'table' and 'json' the config's warnings go to standard error, and with 'json' all of the log.
@@ -23,12 +26,12 @@ export class CommandContext {
   output: 'log' | 'table' | 'json' = 'table';
   #logStream: StreamName = 'stderr';
   #logger: Logger = createLogger({
-    format: 'default',
+    format: this.supervision === undefined ? 'default' : 'json',
     level: 'INFO',
     write: (line) => this.#write('stderr', line),
   });
   #warningLogger: Logger = this.#logger;
-  #takesExcerpts = true;
+  #takesExcerpts: boolean = this.supervision === undefined;
   readonly #watched = new Set<StreamName>();
 
   /** The log channel as it is now: ask again after applyConfig. */
@@ -42,12 +45,13 @@ export class CommandContext {
   }
 
   /** Takes over the log channel that a config file asks for. */
-  applyLogging(logging: Config['logging']): void {
+  applyLogging({ level, ...asked }: Config['logging']): void {
+    const logging = this.supervision === undefined ? asked : ({ type: 'json', stderr: true } as const);
     const stream = logging.stderr || this.output === 'json' ? 'stderr' : 'stdout';
     const open = (name: StreamName): Logger =>
       createLogger({
         format: logging.type,
-        level: logging.level,
+        level,
         write: (line) => this.#write(name, line),
       });
     this.#logStream = stream;

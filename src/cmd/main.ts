@@ -31,6 +31,8 @@ export async function main(args: readonly string[]): Promise<never> {
     return await context.exit(await dispatch(context, args));
   } catch (error) {
     report(context, error);
+    const code = error instanceof LitestreamError ? error.code : 'internal';
+    await context.supervision?.tell({ type: 'failed', code, message: explain(error).message });
     return context.exit(1);
   }
 }

@@ -46,10 +46,7 @@ export const command: Command = defineCommand({
     context.output = 'log';
     const config = await configOf(context, args);
     const { logger } = context;
-    const words = execWords(
-      args.flags.exec === undefined || args.flags.exec === '' ? config.exec : args.flags.exec,
-      logger,
-    );
+    const words = execWords(execLine(context, args.flags.exec, config), logger);
     const { parseBindAddress, startMetricsServer } = await import('../web/metrics.ts');
     const address = config.addr === '' ? undefined : parseBindAddress(config.addr);
     const { checkReplicable } = await import('../config/index.ts');
@@ -66,6 +63,7 @@ export const command: Command = defineCommand({
       stateDirectories: stateDirectories(context.env),
     });
     const control = await openControl(context, config, replicator);
+    const election = await context.supervision?.lock(config.databases[0]?.path ?? '', startedAt());
     const heartbeat = await openHeartbeat(config, replicator, logger);
     return runReplication({
       replicator,
@@ -76,6 +74,7 @@ export const command: Command = defineCommand({
       onStarted: async (): Promise<MetricsServer | undefined> => {
         await control.settle();
         heartbeat?.start();
+        await context.supervision?.tell({ type: 'ready' });
         if (address === undefined) return undefined;
         const { requestCounts } = await import('../storage/counting-store.ts');
         return startMetricsServer({ address, logger, stats: () => replicator.stats(), requestCounts });
@@ -83,6 +82,7 @@ export const command: Command = defineCommand({
       onEnded: async (unstored) => {
         heartbeat?.stop();
         await control.close(unstored);
+        await election?.release();
       },
     });
   },
@@ -96,10 +96,21 @@ async function openControl(
 ): Promise<Control> {
   const { Control } = await import('../control/control.ts');
   const { replicationRoutes } = await import('../control/routes.ts');
-  const startedAt = new Date(Date.now() - process.uptime() * 1000).toISOString();
-  const self = { version: packageVersion(), pid: process.pid, startedAt };
+  const self = { version: packageVersion(), pid: process.pid, startedAt: startedAt() };
   const routes = replicationRoutes(replicator, self);
-  return new Control({ databases: () => replicator.databases(), socket, routes, logger, env, startedAt });
+  return new Control({
+    databases: () => replicator.databases(),
+    socket,
+    routes,
+    logger,
+    env,
+    startedAt: self.startedAt,
+  });
+}
+
+/** When this process was started, in ISO 8601. */
+function startedAt(): string {
+  return new Date(Date.now() - process.uptime() * 1000).toISOString();
 }
 
 async function openHeartbeat(
@@ -130,6 +141,18 @@ async function configOf(
   refuseConfigWithUrl(flags);
   logVersion();
   return configOfArguments(context, path, urls);
+}
+
+/** The command to run beside replication; empty: none. */
+function execLine(
+  { supervision, logger }: CommandContext,
+  flag: string | undefined,
+  { exec }: Config,
+): string {
+  if (flag !== undefined && flag !== '') return flag;
+  if (exec === '' || supervision === undefined) return exec;
+  logger.info('exec of the config is left out: the application runs already');
+  return '';
 }
 
 /** The words of `-exec`, or undefined without one. */

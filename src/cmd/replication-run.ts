@@ -80,7 +80,7 @@ class ReplicationSession {
         }
         this.#stopping = true;
         resolve({ by: 'signal', signal });
-      });
+      }, this.#run.context.supervision);
     });
   }
 

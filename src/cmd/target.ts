@@ -26,13 +26,16 @@ export interface ConfigFlags {
 
 /** Reads the config file that `flags` name and takes over its log channel. Rejects with 'config'. */
 export async function readConfig(context: CommandContext, flags: ConfigFlags): Promise<Config> {
-  const { ConfigError, exportCredentials, findConfigPath, formatPlace, loadConfig } =
+  const { ConfigError, exportCredentials, findConfigPath, formatPlace, loadConfig, loadConfigText } =
     await import('../config/index.ts');
-  const { cwd, env } = context;
+  const { cwd, env, supervision } = context;
   exportCredentials(env);
-  const path = findConfigPath(flags.config, env, cwd);
+  const options = { expandEnv: flags['no-expand-env'] !== true, env, cwd };
   try {
-    const config = await loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd });
+    const config =
+      supervision?.configText === undefined
+        ? await loadConfig(findConfigPath(flags.config, env, cwd), options)
+        : await loadConfigText('options', supervision.configText, options);
     context.applyLogging(config.logging);
     for (const warning of config.warnings) context.warnOfConfig(warning.message, formatPlace(warning));
     return config;

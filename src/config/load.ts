@@ -27,15 +27,19 @@ export interface LoadOptions extends Surroundings {
  */
 export async function loadConfig(path: string, options: LoadOptions): Promise<Config> {
   const absolute = expandPath(path, options);
-  const source = await readSource(absolute);
+  return loadConfigText(absolute, await readSource(absolute), options);
+}
+
+/** Like loadConfig() for text that is known already. @param path what messages call it */
+export async function loadConfigText(path: string, source: string, options: LoadOptions): Promise<Config> {
   const expansion: Expansion = options.expandEnv
     ? expandEnv(source, options.env)
     : { text: source, references: [] };
-  const decoder = new Decoder(absolute, source, expansion);
-  warnOfUnset(decoder, absolute, source, expansion);
+  const decoder = new Decoder(path, source, expansion);
+  warnOfUnset(decoder, path, source, expansion);
   try {
-    const root = decoder.decode(await readYaml(absolute, source, expansion), CONFIG);
-    return resolveConfig(absolute, root, decoder, options);
+    const root = decoder.decode(await readYaml(path, source, expansion), CONFIG);
+    return resolveConfig(path, root, decoder, options);
   } catch (error) {
     if (error instanceof ConfigError) error.warnings = decoder.warnings.toSorted(inFileOrder);
     throw error;

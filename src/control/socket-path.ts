@@ -2,9 +2,9 @@
 
 import { createHash } from 'node:crypto';
 import { lstatSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemCode } from '../base/errors.ts';
+import { systemCode, wrapError } from '../base/errors.ts';
 
 /** What fits in `sockaddr_un` with a zero behind it. */
 export const MAX_SOCKET_PATH_BYTES: number = process.platform === 'linux' ? 107 : 103;
@@ -20,7 +20,7 @@ export function fitsSocket(path: string): boolean {
  * folder of the user's own among the temporary files.
  */
 export function runtimeSocketPath(wanted: string, env: Readonly<Record<string, string | undefined>>): string {
-  const name = `${createHash('sha256').update(wanted).digest('hex').slice(0, 16)}.sock`;
+  const name = `${shortHash(wanted)}.sock`;
   const runtime = env['XDG_RUNTIME_DIR'];
   if (runtime !== undefined && isOwnFolder(runtime)) {
     const path = join(runtime, `litestream-${name}`);
@@ -30,9 +30,28 @@ export function runtimeSocketPath(wanted: string, env: Readonly<Record<string, s
   return fitsSocket(path) ? path : join(privateFolder('/tmp'), name);
 }
 
+/**
+ * A folder on this host that every process of this user finds by the same `purpose`. It is made if need be, for this user
+ * alone. Its place does not depend on the environment, which processes of one application do not always share.
+ * @throws LitestreamError 'permission', 'io'
+ */
+export function hostFolder(purpose: string): string {
+  const path = join(privateFolder('/tmp'), shortHash(purpose));
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw wrapError(error, `make folder ${path}`);
+  }
+  return path;
+}
+
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+}
+
 /** A folder that nobody else can put anything in; under a name of its own when the usual one belongs to another. */
 function privateFolder(parent: string): string {
-  const path = join(parent, `litestream-${userInfo().uid}`);
+  const path = join(parent, `litestream-${process.getuid?.() ?? 0}`);
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
