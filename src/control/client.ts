@@ -2,6 +2,7 @@
 
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import type { Readable } from 'node:stream';
 import { type ErrorCode, LitestreamError, messageOf, systemCode } from '../base/errors.ts';
 import type { ControlError } from './router.ts';
 
@@ -40,19 +41,55 @@ export class UnreachableError extends LitestreamError {
  */
 export async function callControl(socketPath: string, call: ControlCall): Promise<unknown> {
   const { status, text } = await exchange(socketPath, call);
-  let body: unknown;
+  if (status === 200) return decode(text, socketPath);
+  throw errorOf(status, text, socketPath);
+}
+
+/** A file that the other side sends. */
+export interface ControlFile {
+  readonly sizeBytes: number;
+  /** To be read to its end, or destroyed. */
+  readonly stream: Readable;
+}
+
+/** A call that is answered with a file. @throws as callControl() */
+export function fetchFile(socketPath: string, call: ControlCall): Promise<ControlFile> {
+  const { method, path, body, signal } = call;
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => reject(translate(error, socketPath, signal));
+    const request = httpRequest({ socketPath, method, path, signal, agent: false }, (response) => {
+      if (response.statusCode === 200) {
+        resolve({ sizeBytes: Number(response.headers['content-length'] ?? 0), stream: response });
+        return;
+      }
+      collect(response).then((text) => reject(errorOf(response.statusCode ?? 0, text, socketPath)), fail);
+    });
+    request.on('error', fail);
+    request.setHeader('content-type', 'application/json').end(JSON.stringify(body ?? {}));
+  });
+}
+
+async function collect(response: Readable): Promise<string> {
+  let text = '';
+  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) text += chunk;
+  return text;
+}
+
+function errorOf(status: number, text: string, socketPath: string): LitestreamError {
+  const { error } = decode(text, socketPath) as Partial<ControlError>;
+  const code = error?.code === undefined || error.code === 'internal' ? 'io' : error.code;
+  return new LitestreamError(code, error?.message ?? `${socketPath} answers ${status}`);
+}
+
+function decode(text: string, socketPath: string): unknown {
   try {
-    body = JSON.parse(text);
+    return JSON.parse(text);
   } catch (error) {
     throw new LitestreamError(
       'io',
       `${socketPath} answers with something that is not JSON: ${messageOf(error)}`,
     );
   }
-  if (status === 200) return body;
-  const { error } = body as Partial<ControlError>;
-  const code = error?.code === undefined || error.code === 'internal' ? 'io' : error.code;
-  throw new LitestreamError(code, error?.message ?? `${socketPath} answers ${status}`);
 }
 
 function exchange(
@@ -62,11 +99,7 @@ function exchange(
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => reject(translate(error, socketPath, signal));
     const request = httpRequest({ socketPath, method, path, signal, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => (text += chunk));
-      response.on('error', fail);
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+      collect(response).then((text) => resolve({ status: response.statusCode ?? 0, text }), fail);
     });
     request.on('error', fail);
     if (body === undefined) request.end();

@@ -12,8 +12,23 @@ export interface ControlRequest {
 export interface Route {
   readonly method: 'GET' | 'POST';
   readonly path: string;
-  /** What it gives is sent as JSON. What it throws becomes an error with the code. */
+  /** What it gives is sent as JSON, or as a file. What it throws becomes an error with the code. */
   readonly handle: (request: ControlRequest) => Promise<object> | object;
+}
+
+/** The content type of a file, by which it is told from an answer in JSON. */
+export const FILE_TYPE = 'application/octet-stream';
+
+/** A file as the answer, sent as it is in place of JSON. */
+export class FileAnswer {
+  readonly path: string;
+  /** What it is to be called by who saves it. */
+  readonly name: string;
+
+  constructor(path: string, name: string) {
+    this.path = path;
+    this.name = name;
+  }
 }
 
 export interface ControlError {

@@ -4,13 +4,15 @@
  */
 
 import { chmodSync, renameSync, rmSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { makeDirectories } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { connects } from './client.ts';
-import { type ControlRequest, type Route, answer, errorAnswer } from './router.ts';
+import { type ControlRequest, FILE_TYPE, FileAnswer, type Route, answer, errorAnswer } from './router.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -126,10 +128,26 @@ async function respond(
     result = errorAnswer(error);
   }
   if (gone.signal.aborted) return;
+  if (result.body instanceof FileAnswer) return sendFile(response, result.body);
   const text = `${JSON.stringify(result.body)}\n`;
   const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
   response.writeHead(result.status, { ...headers, connection: 'close' });
   response.end(text);
+}
+
+/** What cannot be read is an error as any other, as long as nothing was sent; after that the connection is cut. Never rejects. */
+async function sendFile(response: ServerResponse, { path }: FileAnswer): Promise<void> {
+  try {
+    const file = await open(path);
+    const { size } = await file.stat();
+    response.writeHead(200, { 'content-type': FILE_TYPE, 'content-length': size, connection: 'close' });
+    await pipeline(file.createReadStream(), response);
+  } catch (error) {
+    if (response.headersSent) return void response.destroy();
+    const { status, body } = errorAnswer(wrapError(error, `read ${path}`));
+    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+    response.end(JSON.stringify(body));
+  }
 }
 
 async function readBody(request: IncomingMessage): Promise<ControlRequest['body']> {
