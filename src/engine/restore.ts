@@ -300,7 +300,7 @@ class RestoreRun {
  * Compares a snapshot with what it says of itself, if it does.
  * @throws LitestreamError 'corrupt'
  */
-function checkSnapshot(
+export function checkSnapshot(
   snapshot: SnapshotInfo,
   end: Lz4End,
   { sizeBytes, pageSizeBytes }: { readonly sizeBytes: number; readonly pageSizeBytes: number },
