@@ -62,18 +62,16 @@ describe('-timestamp', () => {
 
   test.each([
     '2000-01-01',
-    '2000-01-01T00:00:00',
     '2000-01-01t00:00:00z',
-    '2000-01-01 00:00:00Z',
     '2001-02-29T00:00:00Z',
     '2000-13-01T00:00:00Z',
     '2000-01-00T00:00:00Z',
     '2000-01-01T24:00:00Z',
     '2000-01-01T00:00:60Z',
     '2000-1-01T00:00:00Z',
-    '2000-01-01T00:00:00+0200',
     '2000-01-01T00:00:00.Z',
     'yesterday',
+    '10 minutes ago and more',
   ])('%s is refused', (text) => {
     expect(() => parseTimestamp(text)).toThrow(
       'invalid -timestamp, must specify in ISO 8601\u00a0format (e.g. 2000-01-01T00:00:00Z)',
