@@ -1,6 +1,5 @@
 /** What the listing commands share: asking every replica, and printing rows as a table or as JSON. */
 
-import { Semaphore } from '../base/concurrency.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -11,8 +10,6 @@ import type { StringFlag } from './flags.ts';
 import { formatTable } from './table.ts';
 import { replicaNotFound, resolveTarget } from './target.ts';
 import type { ReplicaTarget, Target } from './target.ts';
-
-const LISTING_ATTEMPTS = 4;
 
 /** A column: its header, which is also its key in JSON, and how a value prints in the table. */
 export interface Column<Row> {
@@ -73,16 +70,6 @@ export async function listing<T>(message: string, step: () => Promise<T>): Promi
   }
 }
 
-/** Applies `list` to every generation, several at a time; results in the order of `generations`. */
-export async function mapGenerations<T>(
-  store: ObjectStore,
-  generations: readonly string[],
-  list: (store: ObjectStore, generation: string) => Promise<T>,
-): Promise<T[]> {
-  const semaphore = new Semaphore(store.capabilities.concurrency);
-  return Promise.all(generations.map((generation) => semaphore.run(() => list(store, generation))));
-}
-
 /** The rows of one replica, in order. Rejects with ListingError. */
 export type ReplicaLister<Row> = (replica: string, store: ObjectStore) => Promise<readonly Row[]>;
 
@@ -105,11 +92,15 @@ export async function runListing<Row extends object>(
   const target = await resolveTarget(context, argument, flags);
   const replicas = selectReplicas(target, flags.replica);
   const list = await options.prepare(target);
+  const [{ openStore }, { askBriefly }] = await Promise.all([
+    import('../storage/registry.ts'),
+    import('../engine/replica-listing.ts'),
+  ]);
   const rows: Row[] = [];
   let failed = false;
   for (const replica of replicas) {
     try {
-      rows.push(...(await withStore(replica, (store) => list(replica.name, store))));
+      rows.push(...(await askBriefly(await openStore(replica.store), (store) => list(replica.name, store))));
     } catch (error) {
       if (!(error instanceof ListingError)) throw error;
       failed = true;
@@ -127,20 +118,6 @@ function selectReplicas(target: Target, name: string | undefined): readonly Repl
   const selected = replicas.filter((replica) => replica.name === name);
   if (selected.length === 0) throw replicaNotFound(name, database.path);
   return selected;
-}
-
-/** Opens the replica's store for one use. A passing failure is retried, as someone is waiting: not for long. */
-async function withStore<T>(replica: ReplicaTarget, use: (store: ObjectStore) => Promise<T>): Promise<T> {
-  const [{ openStore }, { withRetry }] = await Promise.all([
-    import('../storage/registry.ts'),
-    import('../storage/retrying-store.ts'),
-  ]);
-  const store = withRetry(await openStore(replica.store), { attempts: LISTING_ATTEMPTS });
-  try {
-    return await use(store);
-  } finally {
-    await store.close();
-  }
 }
 
 function logFailure(logger: Logger, error: ListingError, replica: ReplicaTarget, target: Target): void {

@@ -1,11 +1,11 @@
 /** `litestream snapshots`: the snapshots in a database's replicas. */
 
-import { listGenerations, listSnapshots } from '../engine/catalog.ts';
 import type { SnapshotInfo } from '../engine/catalog.ts';
+import { listAllSnapshots } from '../engine/replica-listing.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { defineCommand } from './command.ts';
 import type { Command } from './command.ts';
-import { LISTING_FLAGS, LISTING_FORMS, listing, mapGenerations, runListing } from './listing.ts';
+import { LISTING_FLAGS, LISTING_FORMS, listing, runListing } from './listing.ts';
 import { formatTime } from './table.ts';
 
 interface SnapshotRow {
@@ -21,10 +21,7 @@ function toRow(replica: string, { generation, index, sizeBytes, createdAt }: Sna
 }
 
 async function listReplica(store: ObjectStore): Promise<SnapshotInfo[]> {
-  return listing('cannot determine snapshots', async () => {
-    const generations = await listGenerations(store);
-    return (await mapGenerations(store, generations, listSnapshots)).flat();
-  });
+  return listing('cannot determine snapshots', () => listAllSnapshots(store));
 }
 
 export const command: Command = defineCommand({

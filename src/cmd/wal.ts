@@ -1,12 +1,13 @@
 /** `litestream wal`: the WAL segments in a database's replicas. */
 
-import { listGenerations, listSegments } from '../engine/catalog.ts';
+import { listGenerations } from '../engine/catalog.ts';
 import type { SegmentInfo } from '../engine/catalog.ts';
+import { listSegmentsOf } from '../engine/replica-listing.ts';
 import { isGeneration } from '../format/names.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { defineCommand } from './command.ts';
 import type { Command } from './command.ts';
-import { LISTING_FLAGS, LISTING_FORMS, listing, mapGenerations, runListing } from './listing.ts';
+import { LISTING_FLAGS, LISTING_FORMS, listing, runListing } from './listing.ts';
 import { formatTime } from './table.ts';
 
 interface SegmentRow {
@@ -28,9 +29,7 @@ async function listReplica(store: ObjectStore, generation: string | undefined): 
     generation === undefined || generation === ''
       ? await listing('cannot determine generations', () => listGenerations(store))
       : [generation].filter(isGeneration);
-  return listing('cannot fetch wal segments', async () =>
-    (await mapGenerations(store, generations, listSegments)).flat(),
-  );
+  return listing('cannot fetch wal segments', () => listSegmentsOf(store, generations));
 }
 
 export const command: Command = defineCommand({

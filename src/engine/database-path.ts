@@ -26,3 +26,24 @@ export async function findDatabaseFile(databasePath: string): Promise<string> {
     throw wrapError(error, `find database ${databasePath}`);
   }
 }
+
+/**
+ * When a database last changed, in epoch milliseconds: the newer of the file's and its WAL's times.
+ * @throws LitestreamError 'not-found', 'io'
+ */
+export async function changedAt(path: string): Promise<number> {
+  const databaseTime = await modifiedAt(path);
+  if (databaseTime === undefined) {
+    throw new LitestreamError('not-found', `stat ${path}: no such file or directory`);
+  }
+  return Math.max(databaseTime, (await modifiedAt(`${path}-wal`)) ?? 0);
+}
+
+async function modifiedAt(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).mtimeMs;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw wrapError(error, `stat ${path}`);
+  }
+}
