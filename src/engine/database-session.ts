@@ -3,11 +3,8 @@
  * and shadow WAL. When the file is replaced or its WAL is gone, the session ends and another one begins.
  */
 
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
-import { LitestreamError, assert, wrapError } from '../base/errors.ts';
-import { makeDirectories } from '../base/durable-file.ts';
+import { LitestreamError, assert } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Position } from '../format/position.ts';
 import { ReadConnection, WalModeConnection, WriteLockConnection } from '../sqlite/connection.ts';
@@ -15,10 +12,13 @@ import type { WalIndexHeader } from '../sqlite/wal-index.ts';
 import type { WritablePath } from '../sqlite/writable-path.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { DatabaseFiles } from './database-files.ts';
+import { prepareMetaDirectory } from './meta-directory.ts';
 import type { DatabaseOptions } from './options.ts';
+import { continueClosed } from './read-only-closed.ts';
+import { type FindStoredEnds, continueStored } from './read-only-continue.ts';
 import { ReadOnlyMarks } from './read-only-marks.ts';
 import { openReadOnly } from './read-only-open.ts';
-import { ShadowWal, emptyChain, type WalChain } from './shadow-wal.ts';
+import { ShadowWal, emptyChain, type LoadedShadow, type WalChain } from './shadow-wal.ts';
 import { DatabaseHold } from './snapshot-hold.ts';
 import { WalFollower, type CopyOutcome } from './wal-follower.ts';
 import { rotateWal, type RotationOutcome } from './wal-rotation.ts';
@@ -31,6 +31,8 @@ export interface SessionOptions {
   readonly writable: WritablePath | undefined;
   /** When it can only be read: from so many pages on, the application is let through to start the WAL over. */
   readonly options: Pick<DatabaseOptions, 'minCheckpointPageCount'>;
+  /** For continuing a generation of which nothing is left here but in replicas. */
+  readonly findStoredEnds?: FindStoredEnds | undefined;
   readonly checkpointer: Checkpointer;
   readonly logger: Logger;
 }
@@ -95,8 +97,11 @@ export class DatabaseSession {
     opened: { readonly reader: ReadConnection; readonly pageSizeBytes: number },
   ): Promise<{ follower: WalFollower; shadow: ShadowWal }> {
     const { reader, pageSizeBytes } = opened;
-    const loaded = await ShadowWal.load(options.metaPath);
-    if (loaded.kind === 'none') return startGeneration(options, files, { ...opened, reason: loaded.reason });
+    const loaded = await loadShadow(options);
+    if (loaded.kind === 'none') {
+      const continued = await continueLost(options, files, opened);
+      return continued ?? startGeneration(options, files, { ...opened, reason: loaded.reason });
+    }
     const follower = new WalFollower(files, loaded.shadow, reader, loaded.chain, pageSizeBytes);
     let outcome: CopyOutcome | undefined;
     try {
@@ -219,7 +224,7 @@ export class DatabaseSession {
     const [seen] = offset > 0 ? await this.#shadow.commitTimes(index, offset - 1, offset) : [];
     const hold = new DatabaseHold(
       this.#files,
-      reader,
+      { verify: () => undefined, release: () => reader.close() },
       { position, checksum, timeMs: seen?.timeMs ?? this.#shadow.now(), pageSizeBytes: this.pageSizeBytes },
       (released) => this.#holds.delete(released),
     );
@@ -266,16 +271,29 @@ function openReader(
   }
 }
 
-async function prepareMetaDirectory(metaPath: string): Promise<void> {
-  try {
-    await makeDirectories(metaPath, 0o700);
-    // Snapshots that a killed process was spooling.
-    for (const name of await readdir(metaPath)) {
-      if (/^snapshot-.*\.tmp$/.test(name)) await rm(join(metaPath, name), { force: true });
-    }
-  } catch (error) {
-    throw wrapError(error, `prepare meta directory ${metaPath}`);
+/** What the last process left, be it only the snapshot of a database that nobody had open. */
+async function loadShadow({ metaPath, realPath, writable }: SessionOptions): Promise<LoadedShadow> {
+  const loaded = await ShadowWal.load(metaPath);
+  if (loaded.kind === 'loaded' || writable !== undefined) return loaded;
+  const shadow = await continueClosed(metaPath, realPath);
+  return shadow ? { kind: 'loaded', shadow, chain: emptyChain(0) } : loaded;
+}
+
+/** The generation of a replica when nothing is known of it here. A folder that can be written keeps its meta directory. */
+async function continueLost(
+  { metaPath, writable, findStoredEnds, logger }: SessionOptions,
+  files: DatabaseFiles,
+  opened: { readonly reader: ReadConnection; readonly pageSizeBytes: number },
+): Promise<{ follower: WalFollower; shadow: ShadowWal } | undefined> {
+  if (writable !== undefined || !findStoredEnds) return undefined;
+  const ends = await findStoredEnds(opened.pageSizeBytes);
+  const start = (follower: WalFollower): Promise<CopyOutcome> => persist(() => follower.start());
+  const continued = await continueStored(ends, { metaPath, files, ...opened, start });
+  if (continued) {
+    const { generation } = continued.shadow;
+    logger.info('sync: generation continued, as its replica ends in the wal', { generation });
   }
+  return continued;
 }
 
 /** Calls `copy` until it is done with writers that are in the middle of something. */

@@ -14,21 +14,21 @@ import { dirname, join } from 'node:path';
 import { Mutex, sleep } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, messageOf, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { CommitTime } from '../format/object-trailer.ts';
 import { comparePositions, type Position } from '../format/position.ts';
-import type { WalChecksum } from '../sqlite/wal.ts';
-import { findWritable } from '../sqlite/writable-path.ts';
 import type { Checkpointer } from './checkpointer.ts';
-import type { DatabaseLock } from './database-lock.ts';
 import { findDatabaseFile } from './database-path.ts';
+import { openDatabase } from './database-opening.ts';
 import { DatabaseProblem } from './database-problem.ts';
-import { DatabaseSession } from './database-session.ts';
+import type { DatabaseSession } from './database-session.ts';
 import { type Standing, standingOf } from './database-standing.ts';
 import type { DirectoryWatch } from './directory-watch.ts';
-import { claimMetaDirectory, expectedMetaPath } from './meta-directory.ts';
+import { MetaDirectory } from './meta-directory.ts';
+import type { ClosedDatabase } from './read-only-closed.ts';
+import type { FindStoredEnds } from './read-only-continue.ts';
 import { RotationControl } from './rotation-control.ts';
 import type { DatabaseOptions } from './options.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
+import { ShadowSource } from './shadow-source.ts';
 import type { ShadowWal } from './shadow-wal.ts';
 import { type DatabaseStats, newDatabaseStats } from './stats.ts';
 import type { DatabaseFacts, Lasting } from './status.ts';
@@ -42,6 +42,8 @@ export interface DatabaseParts {
   readonly logger: Logger;
   readonly checkpointer: Checkpointer;
   readonly watch: DirectoryWatch;
+  /** For continuing a generation of which nothing is left but in replicas. */
+  readonly findStoredEnds?: FindStoredEnds | undefined;
   /** Called when this process has become the one that replicates the database, before it is opened. */
   readonly onLocked?: (() => Promise<void>) | undefined;
 }
@@ -58,11 +60,11 @@ const REOPEN_AFTER_EVENT_MS = 50;
 const ABANDON_GRACE_MS = 1000;
 const ABANDON_CLOSE_MS = 5000;
 
-export class Database implements SegmentSource {
+export class Database extends ShadowSource implements SegmentSource {
   readonly path: string;
   readonly stats: DatabaseStats;
   readonly #intervalMs: number;
-  #metaPath: string;
+  readonly #meta: MetaDirectory;
   readonly #logger: Logger;
   readonly #parts: DatabaseParts;
   readonly #mutex = new Mutex();
@@ -70,8 +72,9 @@ export class Database implements SegmentSource {
   readonly #listeners = new Set<() => void>();
   /** Oldest index that each replica needs; undefined until it has said so. */
   readonly #retained = new Map<string, number | undefined>();
-  #lock: DatabaseLock | undefined;
   #session: DatabaseSession | undefined;
+  /** In the place of a session while nobody uses a database that can only be read. */
+  #closed: ClosedDatabase | undefined;
   /** As of the last session, which it outlives: replicas can go on with what was copied. */
   #lastShadow: ShadowWal | undefined;
   /** The position that listeners know of; present as soon as the database was opened once. */
@@ -97,10 +100,11 @@ export class Database implements SegmentSource {
   });
 
   constructor(parts: DatabaseParts) {
+    super();
     this.path = parts.options.path;
     this.#logger = parts.logger.with({ db: parts.options.path });
     this.#parts = { ...parts, logger: this.#logger };
-    this.#metaPath = expectedMetaPath(this.#parts);
+    this.#meta = new MetaDirectory(this.#parts);
     for (const replica of parts.options.replicas) this.#retained.set(replica.name, undefined);
     this.stats = newDatabaseStats(this.path);
     this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
@@ -173,8 +177,7 @@ export class Database implements SegmentSource {
   async close(): Promise<void> {
     for (const unwatch of this.#unwatch) unwatch();
     await this.#mutex.run(() => this.#closeSession());
-    this.#lock?.release();
-    this.#lock = undefined;
+    this.#meta.release();
   }
 
   /**
@@ -196,12 +199,11 @@ export class Database implements SegmentSource {
     if ((await Promise.race([closed, sleep(ABANDON_CLOSE_MS)])) === undefined) {
       throw new LitestreamError('timeout', `cannot let go of database ${this.path}: restart this process`);
     }
-    this.#lock?.release();
-    this.#lock = undefined;
+    this.#meta.release();
   }
 
   get metaPath(): string {
-    return this.#metaPath;
+    return this.#meta.path;
   }
 
   get pageSizeBytes(): number {
@@ -215,7 +217,7 @@ export class Database implements SegmentSource {
     return position;
   }
 
-  get #shadow(): ShadowWal | undefined {
+  protected get shadow(): ShadowWal | undefined {
     return this.#session?.shadow ?? this.#lastShadow;
   }
 
@@ -242,28 +244,6 @@ export class Database implements SegmentSource {
     });
   }
 
-  indexEnd(index: number): number {
-    return this.#shadow?.endOf(index) ?? 0;
-  }
-
-  hasIndex(index: number): boolean {
-    return this.#shadow?.has(index) ?? false;
-  }
-
-  readShadow(index: number, start: number, end: number): Promise<Uint8Array> {
-    if (!this.#shadow) throw new LitestreamError('not-found', `no shadow wal of ${this.path}`);
-    return this.#shadow.read(index, start, end);
-  }
-
-  async commitTimes(index: number, start: number, end: number): Promise<readonly CommitTime[]> {
-    if (!this.#shadow) throw new LitestreamError('not-found', `no shadow wal of ${this.path}`);
-    return this.#shadow.commitTimes(index, start, end);
-  }
-
-  async contains(index: number, offset: number, checksum: WalChecksum): Promise<boolean> {
-    return (await this.#shadow?.contains(index, offset, checksum)) ?? false;
-  }
-
   retainFrom(replica: string, index: number): void {
     if (this.#retained.get(replica) === index) return;
     this.#retained.set(replica, index);
@@ -277,6 +257,7 @@ export class Database implements SegmentSource {
 
   holdSnapshot(options?: { signal?: AbortSignal | undefined }): Promise<SnapshotHold> {
     return this.#mutex.run(async () => {
+      if (!this.#session && this.#closed) return this.#closed.hold();
       if (!this.#session) throw new LitestreamError('busy', `database ${this.path} is not open`);
       const hold = await this.#session.hold();
       this.#advanced(this.#session);
@@ -408,37 +389,57 @@ export class Database implements SegmentSource {
   }
 
   async #open(): Promise<void> {
+    if (this.#closed && this.#restartReason === undefined && this.#closed.isUnchanged()) {
+      this.#timer.wakeIn(this.#intervalMs);
+      return;
+    }
     try {
+      await this.#leaveClosed();
       const realPath = await findDatabaseFile(this.path);
-      await this.#acquireLock();
+      await this.#meta.claim();
       this.#delay = undefined;
-      const place = { realPath, metaPath: this.metaPath, writable: findWritable(realPath) };
-      const session = await DatabaseSession.open({ ...this.#parts, ...place });
-      this.#session = session;
-      this.#pageSizeBytes = session.pageSizeBytes;
-      this.#rotation.reset();
-      this.#nextPollMs = 0;
-      this.#pace.event(true, performance.now());
+      const { metaPath } = this;
+      const opened = await openDatabase({ ...this.#parts, realPath, metaPath, giveUp: this.#restartReason });
+      const { pageSizeBytes } = opened.kind === 'session' ? opened.session : opened.closed;
+      this.#pageSizeBytes = pageSizeBytes;
       this.#watchFiles([this.path, realPath, `${realPath}-wal`]);
-      this.#advanced(session);
-      this.#problem.recovered();
+      if (opened.kind === 'session') this.#follows(opened.session);
+      else this.#waitsFor(opened.closed, opened.why);
       this.#markOpened();
-      this.#timer.wakeIn(0);
     } catch (error) {
-      if (hasCode(error, 'busy') && !this.#lock) throw error;
+      if (hasCode(error, 'busy') && !this.#meta.claimed) throw error;
       await this.#fail(error);
     }
   }
 
-  async #acquireLock(): Promise<void> {
-    if (this.#lock) return;
-    ({ metaPath: this.#metaPath, lock: this.#lock } = await claimMetaDirectory(this.#parts));
-    await this.#parts.onLocked?.();
+  #follows(session: DatabaseSession): void {
+    this.#session = session;
+    this.#rotation.reset();
+    this.#nextPollMs = 0;
+    this.#pace.event(true, performance.now());
+    this.#advanced(session);
+    this.#problem.recovered();
+    this.#timer.wakeIn(0);
+  }
+
+  /** Nobody uses it, and it can only be read: what it holds goes into a snapshot meanwhile. */
+  #waitsFor(closed: ClosedDatabase, why: Error): void {
+    this.#closed = closed;
+    this.#restartReason = undefined;
+    this.#advanced(closed);
+    this.#timer.wakeIn(this.#problem.failed(why, false));
+  }
+
+  async #leaveClosed(): Promise<void> {
+    const closed = this.#closed;
+    this.#closed = undefined;
+    await closed?.close();
   }
 
   async #closeSession(): Promise<void> {
     const session = this.#session;
     this.#session = undefined;
+    await this.#leaveClosed();
     if (session) this.#closing = session.close();
     await this.#closing;
   }
@@ -458,10 +459,9 @@ export class Database implements SegmentSource {
     }
   }
 
-  #advanced(session: DatabaseSession): void {
-    const { position } = session;
+  #advanced({ position, shadow }: Pick<DatabaseSession, 'position' | 'shadow'>): void {
     const before = this.#announced;
-    this.#lastShadow = session.shadow;
+    this.#lastShadow = shadow;
     this.#announced = position;
     if (before?.generation === position.generation && comparePositions(before, position) === 0) return;
     if (before?.index !== position.index) this.#prune();
@@ -470,9 +470,9 @@ export class Database implements SegmentSource {
 
   #prune(): void {
     const needed = [...this.#retained.values()];
-    if (!this.#shadow || needed.includes(undefined)) return;
+    if (!this.shadow || needed.includes(undefined)) return;
     const oldest = Math.min(this.#announced?.index ?? 0, ...needed.map((index) => index ?? 0));
-    this.#shadow
+    this.shadow
       .prune(oldest)
       .catch((error: unknown) => this.#problem.report(`remove old shadow wal: ${messageOf(error)}`));
   }

@@ -7,6 +7,7 @@ import type { Position } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import { Database, type DatabaseParts } from './database.ts';
+import { STORED_END_TIMEOUT_MS, type StoredEnd } from './read-only-continue.ts';
 import { Replica } from './replica.ts';
 import type { DatabaseStats, SnapshotStats } from './stats.ts';
 import { type DatabaseStatus, type Lasting, databaseStatus } from './status.ts';
@@ -53,7 +54,7 @@ export class Pipeline {
   constructor(parts: PipelineParts) {
     this.#parts = parts;
     this.#logger = parts.logger.with({ db: parts.options.path });
-    this.#database = new Database(parts);
+    this.#database = this.#newDatabase();
     this.#replicas = this.#newReplicas();
   }
 
@@ -63,6 +64,25 @@ export class Pipeline {
 
   get metaPath(): string {
     return this.#database.metaPath;
+  }
+
+  #newDatabase(): Database {
+    return new Database({ ...this.#parts, findStoredEnds: (pageSize) => this.#storedEnds(pageSize) });
+  }
+
+  /** As FindStoredEnds: a replica that cannot be asked in time is as one that holds nothing. */
+  async #storedEnds(pageSizeBytes: number): Promise<StoredEnd[]> {
+    const signal = AbortSignal.timeout(STORED_END_TIMEOUT_MS);
+    const ends = this.#replicas.map(async (replica) => {
+      try {
+        return await raceAbort(replica.storedEnd(pageSizeBytes, signal), signal);
+      } catch (error) {
+        const why = { replica: replica.stats.name, error: messageOf(error) };
+        this.#logger.warn('cannot tell whether the generation of a replica goes on', why);
+        return undefined;
+      }
+    });
+    return (await Promise.all(ends)).filter((end) => end !== undefined);
   }
 
   #newReplicas(): readonly Replica[] {
@@ -228,7 +248,7 @@ export class Pipeline {
     await Promise.all(this.#replicas.map((replica) => replica.stop(AbortSignal.abort())));
     await this.#database.abandon();
     if (this.#stopping) return;
-    this.#database = new Database(this.#parts);
+    this.#database = this.#newDatabase();
     this.#replicas = this.#newReplicas();
     await this.start();
   }

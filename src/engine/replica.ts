@@ -12,6 +12,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { ReplicaOptions } from './options.ts';
 import type { ReplicaContext } from './replica-context.ts';
+import { type StoredEnd, findStoredEnd } from './read-only-continue.ts';
 import { ReplicaFailures } from './replica-failure.ts';
 import { GenerationReplication, type ReplicaLag } from './replica-generation.ts';
 import { Bell, pause } from './replica-wait.ts';
@@ -137,6 +138,11 @@ export class Replica {
       this.#current?.wantSnapshot();
       await this.#context.bell.wait(signal);
     }
+  }
+
+  /** Where the generation that the store got last ends: see findStoredEnd(). @throws LitestreamError */
+  async storedEnd(pageSizeBytes: number, signal: AbortSignal): Promise<StoredEnd | undefined> {
+    return findStoredEnd(await this.#context.store(), pageSizeBytes, signal);
   }
 
   /** What its status is derived from. */

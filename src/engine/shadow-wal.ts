@@ -78,10 +78,11 @@ export class ShadowWal {
 
   /**
    * Starts a new generation: its name is durable when this resolves. Files of older ones stay until removeOthers().
+   * @param generation one that is known to have no shadow WAL; a new name by default
    * @throws LitestreamError 'disk-full', 'permission', 'io'
    */
-  static async create(metaPath: string): Promise<ShadowWal> {
-    const shadow = new ShadowWal(metaPath, newGeneration());
+  static async create(metaPath: string, generation: string = newGeneration()): Promise<ShadowWal> {
+    const shadow = new ShadowWal(metaPath, generation);
     try {
       await makeDirectories(join(shadow.#directory, 'wal'), 0o700);
       await writeFileDurably(join(metaPath, 'generation'), `${shadow.generation}\n`);
@@ -139,6 +140,11 @@ export class ShadowWal {
     } catch (error) {
       throw wrapError(error, `remove older generations from ${this.#generationsPath}`);
     }
+  }
+
+  /** The folder of the generation. */
+  get path(): string {
+    return this.#directory;
   }
 
   pathOf(index: number): string {
@@ -321,7 +327,8 @@ export class ShadowWal {
   }
 }
 
-async function readGeneration(metaPath: string): Promise<string | undefined> {
+/** The generation that the meta directory names; undefined when it names none. @throws LitestreamError */
+export async function readGeneration(metaPath: string): Promise<string | undefined> {
   try {
     const name = (await readFile(join(metaPath, 'generation'), 'utf8')).trim();
     return isGeneration(name) ? name : undefined;

@@ -1,8 +1,7 @@
-/** The database file held still by a read mark of its own while a snapshot of it is read. */
+/** The database file held still while a snapshot of it is read. */
 
-import { LitestreamError, assert } from '../base/errors.ts';
+import { LitestreamError } from '../base/errors.ts';
 import type { Position } from '../format/position.ts';
-import type { ReadConnection } from '../sqlite/connection.ts';
 import type { WalChecksum } from '../sqlite/wal.ts';
 import type { DatabaseFiles } from './database-files.ts';
 import type { SnapshotHold } from './segment-source.ts';
@@ -13,6 +12,13 @@ export interface HoldState extends Pick<SnapshotHold, 'position' | 'checksum' | 
   readonly pageSizeBytes: number;
 }
 
+/** What holds the file still. */
+export interface FileGuard {
+  /** Called when everything is read. @throws LitestreamError when the file was changed after all */
+  verify(): void;
+  release(): void;
+}
+
 export class DatabaseHold implements SnapshotHold {
   readonly position: Position;
   readonly checksum: WalChecksum;
@@ -20,20 +26,19 @@ export class DatabaseHold implements SnapshotHold {
   readonly sizeBytes: number;
   readonly #files: DatabaseFiles;
   readonly #onRelease: (hold: DatabaseHold) => void;
-  #reader: ReadConnection | undefined;
+  #guard: FileGuard | undefined;
   /** The read that is under way: descriptors must not be closed before it ends. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  /** @param reader inside the read transaction that holds the file; the hold owns it */
+  /** @param guard in force already; the hold owns it */
   constructor(
     files: DatabaseFiles,
-    reader: ReadConnection,
+    guard: FileGuard,
     at: HoldState,
     onRelease: (hold: DatabaseHold) => void,
   ) {
-    assert(reader.reading, 'a hold needs a read transaction');
     this.#files = files;
-    this.#reader = reader;
+    this.#guard = guard;
     this.#onRelease = onRelease;
     this.position = at.position;
     this.checksum = at.checksum;
@@ -46,8 +51,7 @@ export class DatabaseHold implements SnapshotHold {
     const buffer = new Uint8Array(CHUNK_SIZE);
     for (let position = 0; position < this.sizeBytes;) {
       if (options?.signal?.aborted === true) throw new LitestreamError('aborted', 'snapshot aborted');
-      if (!this.#reader)
-        throw new LitestreamError('aborted', 'the database was closed while a snapshot was taken');
+      this.#requireGuard();
       const chunk = buffer.subarray(0, Math.min(CHUNK_SIZE, this.sizeBytes - position));
       const reading = this.#files.readDatabase(chunk, position);
       this.#reading = reading.catch(() => undefined);
@@ -58,15 +62,20 @@ export class DatabaseHold implements SnapshotHold {
       yield part;
       position += part.byteLength;
     }
+    this.#requireGuard().verify();
+  }
+
+  #requireGuard(): FileGuard {
+    if (this.#guard) return this.#guard;
+    throw new LitestreamError('aborted', 'the database was closed while a snapshot was taken');
   }
 
   async release(): Promise<void> {
-    const reader = this.#reader;
-    if (!reader) return;
-    this.#reader = undefined;
+    const guard = this.#guard;
+    if (!guard) return;
+    this.#guard = undefined;
     await this.#reading;
-    reader.end();
-    reader.close();
+    guard.release();
     this.#onRelease(this);
   }
 }

@@ -178,14 +178,15 @@ export class WalFollower {
 
   /**
    * Whether sync() has something to do, at the price of one small read: commits that the mark does not cover, a WAL that
-   * was restarted, or a checkpoint that has finished and waits for the mark to go.
+   * was restarted, or a checkpoint that has finished and waits for the mark to go. Without a mark also a restart with
+   * nothing in the new WAL yet: the end of the old one must be saved before it is overwritten.
    */
   hasNews(): boolean {
     const now = this.#files.readWalIndex();
     const seen = this.#seen;
     if (!now || !seen) return true;
     if (now.mxFrame !== seen.mxFrame || now.salt1 !== seen.salt1 || now.salt2 !== seen.salt2)
-      return now.mxFrame > 0;
+      return now.mxFrame > 0 || !this.#overlapping;
     return now.backfilled !== seen.backfilled && now.backfilled === now.mxFrame;
   }
 

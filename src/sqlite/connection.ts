@@ -9,7 +9,7 @@
 
 import BetterSqlite3 from 'better-sqlite3';
 import { LitestreamError, messageOf, type ErrorCode } from '../base/errors.ts';
-import type { WritablePath } from './writable-path.ts';
+import { type WritablePath, findWritable } from './writable-path.ts';
 
 /** The oldest SQLite without the WAL-reset bug, which lets a checkpoint from another process corrupt a database. */
 const MIN_SQLITE_VERSION = [3, 51, 3] as const;
@@ -22,13 +22,29 @@ function open(path: string, readonly: boolean): BetterSqlite3.Database {
   }
 }
 
+/**
+ * Opens a connection that can write. SQLite opens a file that it may only read without complaint, and then
+ * `BEGIN IMMEDIATE` takes no lock: a volume may have become read-only since the path was proven to be writable.
+ */
+function openWritable(path: WritablePath): BetterSqlite3.Database {
+  const database = open(path, false);
+  try {
+    if (findWritable(path) !== undefined) return database;
+    throw new LitestreamError('permission', `database ${path} cannot be written any more`);
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
 function translate(error: unknown, context: string): LitestreamError {
   const sqliteCode = error instanceof BetterSqlite3.SqliteError ? error.code : '';
   return new LitestreamError(codeOf(sqliteCode), `${context}: ${messageOf(error)}`, { cause: error });
 }
 
 function codeOf(sqliteCode: string): ErrorCode {
-  if (/^SQLITE_(BUSY|LOCKED|PROTOCOL)/.test(sqliteCode)) return 'busy';
+  // The last two: a wal-index that we may not write has no usable mark, or is torn, until its application goes on.
+  if (/^SQLITE_(BUSY|LOCKED|PROTOCOL|READONLY_CANTINIT|READONLY_RECOVERY)/.test(sqliteCode)) return 'busy';
   if (/^SQLITE_(NOTADB|CORRUPT)/.test(sqliteCode)) return 'corrupt';
   if (/^SQLITE_(READONLY|PERM|AUTH)/.test(sqliteCode)) return 'permission';
   if (sqliteCode.startsWith('SQLITE_FULL')) return 'disk-full';
@@ -119,7 +135,7 @@ export class WriteLockConnection {
 
   /** @throws LitestreamError */
   constructor(path: WritablePath) {
-    this.#database = open(path, false);
+    this.#database = openWritable(path);
     this.#database.pragma('wal_autocheckpoint = 0');
   }
 
@@ -160,7 +176,7 @@ export class CheckpointConnection {
 
   /** @throws LitestreamError */
   constructor(path: WritablePath) {
-    this.#database = open(path, false);
+    this.#database = openWritable(path);
     this.#database.pragma('wal_autocheckpoint = 0');
   }
 
@@ -196,7 +212,7 @@ export class WalModeConnection {
 
   /** @throws LitestreamError 'busy' while the application uses the database, 'permission' when it cannot be written */
   constructor(path: WritablePath) {
-    this.#database = open(path, false);
+    this.#database = openWritable(path);
     try {
       const mode = this.#database.pragma('journal_mode = WAL', { simple: true });
       if (mode !== 'wal')

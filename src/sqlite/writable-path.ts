@@ -13,14 +13,19 @@ declare const proven: unique symbol;
 /** The path of a database that this process may write, in a folder in which it may create files. */
 export type WritablePath = string & { readonly [proven]: true };
 
-/** @returns undefined when the database or its folder can only be read @throws LitestreamError 'not-found', 'io' */
+/**
+ * @returns undefined when the database, its folder, or a WAL or wal-index that is there can only be read
+ * @throws LitestreamError 'not-found', 'io'
+ */
 export function findWritable(path: string): WritablePath | undefined {
-  for (const target of [path, dirname(path)]) {
+  const beside = [`${path}-wal`, `${path}-shm`];
+  for (const target of [path, dirname(path), ...beside]) {
     try {
       accessSync(target, constants.W_OK);
     } catch (error) {
-      if (['EACCES', 'EPERM', 'EROFS'].includes(systemCode(error) ?? '')) return undefined;
-      throw wrapError(error, `look at ${target}`);
+      const code = systemCode(error) ?? '';
+      if (['EACCES', 'EPERM', 'EROFS'].includes(code)) return undefined;
+      if (code !== 'ENOENT' || !beside.includes(target)) throw wrapError(error, `look at ${target}`);
     }
   }
   return path as WritablePath;
