@@ -50,7 +50,8 @@ const restricted = (name: string, forbid: string[], reason: string) => {
       ? []
       : [
           {
-            regex: 'storage/(?!object-store|registry|store-config|retrying-store|counting-store)',
+            regex:
+              'storage/(?!object-store|registry|store-config|retrying-store|counting-store|encryption/keys)',
             message: 'Only storage/registry.ts names drivers.',
           },
         ];

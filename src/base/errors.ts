@@ -23,6 +23,8 @@ export type ErrorCode =
   | 'aborted'
   /** Bytes fail a checksum or do not parse as what they should be. */
   | 'corrupt'
+  /** Bytes are encrypted, and there is no key to try on them. They may be whole. */
+  | 'encrypted'
   /** A segment, an index or a snapshot that the chain needs is missing. */
   | 'gap'
   /** No backup matches the request. */

@@ -7,6 +7,7 @@ import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
 import type { SftpStoreConfig, StoreConfig } from '../storage/store-config.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './diagnostic.ts';
+import { encryptionProblem } from './encryption.ts';
 
 /** Where a replica is, for messages; no secrets. */
 export function describeLocation(store: StoreConfig): string {
@@ -102,6 +103,8 @@ function findReplicationProblem(databases: readonly DatabaseOptions[]): Problem 
         return { message: `duplicate replica name: ${quoteGo(replica.name)}`, option: replica };
       }
       names.add(replica.name);
+      const problem = encryptionProblem(replica);
+      if (problem !== undefined) return { message: problem, option: replica };
     }
   }
   return findLocationClash(databases);
@@ -109,7 +112,7 @@ function findReplicationProblem(databases: readonly DatabaseOptions[]): Problem 
 
 /**
  * What v0.3.13 lists without complaint and only `replicate` refuses: two replicas of one name, a minimum checkpoint
- * page count that is not positive, and (ours) one database configured twice. Databases that came from the command line
+ * page count that is not positive, and (ours) one database configured twice and encryption that could not be done. Databases that came from the command line
  * are checked for shared locations too. Throws ConfigError, with the place when `config` came from a file.
  */
 export function checkReplicable(config: Pick<Config, 'databases' | 'locate'>): void {

@@ -10,6 +10,7 @@ import type { Config, LoggingOptions } from './config.ts';
 import { resolveHeartbeat, resolveSocket } from './control.ts';
 import { Decoder, type Section } from './decode.ts';
 import { ConfigError, diagnosticAt, inFileOrder, type Diagnostic } from './diagnostic.ts';
+import { checkEncryption } from './encryption.ts';
 import { expandEnv, sourceOffset, type EnvReference, type Expansion } from './expand-env.ts';
 import { expandPath, type Surroundings } from './paths.ts';
 import { resolveReplica } from './resolve-replica.ts';
@@ -39,7 +40,12 @@ export async function loadConfigText(path: string, source: string, options: Load
   warnOfUnset(decoder, path, source, expansion);
   try {
     const root = decoder.decode(await readYaml(path, source, expansion), CONFIG);
-    return resolveConfig(path, root, decoder, options);
+    const config = resolveConfig(path, root, decoder, options);
+    await checkEncryption(config.databases, (message, replica) => {
+      const diagnostic = config.locate?.(replica, message);
+      return new ConfigError(message, diagnostic === undefined ? [] : [diagnostic], config.logging);
+    });
+    return config;
   } catch (error) {
     if (error instanceof ConfigError) error.warnings = decoder.warnings.toSorted(inFileOrder);
     throw error;

@@ -4,6 +4,7 @@ import { redactUrl } from '../base/redact-url.ts';
 import type { ReplicaOptions } from '../engine/options.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { Section } from './decode.ts';
+import { encryptionFromSection } from './encryption.ts';
 import { located, type ReplicaContext } from './replica-context.ts';
 import { checkReplicaType } from './replica-type.ts';
 import { isUrl, splitReplicaUrl } from './replica-url.ts';
@@ -26,15 +27,14 @@ export function resolveReplica(section: Section, context: ReplicaContext): Repli
     );
   }
   const type = replicaType(section, context);
-  if (usesAge(section)) {
-    throw fail('age encryption is not supported yet', section.startOf('age'));
-  }
   warnOfKeysWithoutEffect(section, type, context);
+  const encryption = encryptionFromSection(section, context);
+  const store = resolveStore(type, section, context);
   const retentionMs = section.durationMs('retention');
   const checkMs = section.durationMs('retention-check-interval');
   return {
     name: section.string('name') === '' ? type : section.string('name'),
-    store: resolveStore(type, section, context),
+    store: encryption === undefined ? store : { ...store, encryption },
     syncIntervalMs: section.durationMs('sync-interval'),
     snapshotIntervalMs: section.durationMs('snapshot-interval'),
     retentionMs,
@@ -57,11 +57,6 @@ function isSet(section: Section, name: string, kind: KeyKind): boolean {
   if (kind === 'bool') return section.bool(name) !== undefined;
   if (kind === 'int') return section.int(name) !== 0;
   return section.string(name) !== '';
-}
-
-function usesAge(section: Section): boolean {
-  const age = section.section('age');
-  return age !== undefined && [...age.strings('identities'), ...age.strings('recipients')].length > 0;
 }
 
 /** A key of another type's replicas is ignored; that is never what was meant. */

@@ -32,13 +32,13 @@ const AGE: SectionSpec = {
       name: 'identities',
       kind: 'strings',
       defaultText: '',
-      doc: 'Secret keys that backups are decrypted with.',
+      doc: 'Secret keys (`AGE-SECRET-KEY-1…`) that backups are decrypted with; replicating works without.',
     },
     {
       name: 'recipients',
       kind: 'strings',
       defaultText: '',
-      doc: 'Public keys that backups are encrypted for.',
+      doc: 'Public keys (`age1…`) that backups are encrypted for; replicating needs at least one.',
     },
   ],
 };
@@ -229,7 +229,7 @@ export const REPLICA: SectionSpec = {
       kind: 'section',
       defaultText: '',
       section: AGE,
-      doc: 'Encryption with age; not supported yet.',
+      doc: 'Encryption with [age](encryption.md): objects are encrypted before they leave this machine.',
     },
   ],
 };

@@ -93,9 +93,11 @@ export async function readSnapshotTrailer(
 
 async function readTrailer(
   store: ObjectStore,
-  { key, sizeBytes }: { readonly key: string; readonly sizeBytes: number },
+  object: { readonly key: string; readonly sizeBytes: number },
   { signal }: CallOptions,
 ): Promise<ObjectTrailer | undefined> {
+  const { key } = object;
+  const sizeBytes = store.contentSize ? await store.contentSize(object, { signal }) : object.sizeBytes;
   if (sizeBytes === 0) throw new LitestreamError('corrupt', 'the object is empty');
   const read = async (start: number, end: number): Promise<Uint8Array> => {
     const chunks: Uint8Array[] = [];

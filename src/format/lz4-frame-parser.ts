@@ -7,6 +7,8 @@ import { LitestreamError } from '../base/errors.ts';
 import { xxh32 } from './xxh32.ts';
 
 const FRAME_MAGIC = 0x184d2204;
+/** `age-`, with which an object begins that is encrypted. */
+const AGE_MAGIC = 0x2d656761;
 /** Skippable frames have the magic numbers 184d2a50 to 184d2a5f. */
 const SKIPPABLE_MAGIC = 0x184d2a50;
 /** In a block's size field: the block is stored, not compressed. */
@@ -53,6 +55,17 @@ export type Lz4Parser = Generator<Lz4Step, void, Uint8Array | undefined>;
 
 export function corruptFrame(what: string): LitestreamError {
   return new LitestreamError('corrupt', `lz4 frame ${what}`);
+}
+
+/** What stands where an LZ4 frame should begin is none. */
+export function foreignFrame(magic: number, at: number): LitestreamError {
+  if (magic === AGE_MAGIC && at === 0) {
+    return new LitestreamError(
+      'encrypted',
+      "the object is encrypted with age: set age.identities of its replica in the config file, to one of its recipients' secret keys",
+    );
+  }
+  return corruptFrame(`has the magic number ${magic.toString(16)} at byte ${at}`);
 }
 
 function uint32(data: Uint8Array, at = 0): number {
@@ -103,7 +116,7 @@ export function* parseLz4Frames(): Lz4Parser {
       found = true;
       yield* parseFrame(cursor);
     } else {
-      throw corruptFrame(`has the magic number ${value.toString(16)} at byte ${start}`);
+      throw foreignFrame(value, start);
     }
   }
   if (!found)

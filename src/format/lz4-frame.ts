@@ -12,6 +12,7 @@ import {
   type Lz4Step,
   STORED_FLAG,
   corruptFrame,
+  foreignFrame,
   parseLz4Frames,
 } from './lz4-frame-parser.ts';
 import { Xxh32, xxh32 } from './xxh32.ts';
@@ -67,12 +68,13 @@ function frameHeader(contentSizeBytes: number | undefined): Uint8Array {
 /**
  * Whether the data frame that an object begins with says how large its content is: ours do, v0.3.13's do not.
  * @param head the object's first LZ4_HEAD_SIZE bytes
- * @throws LitestreamError 'corrupt' when it does not begin with a data frame, which theirs do, too
+ * @throws LitestreamError 'corrupt' when it does not begin with a data frame, which theirs do, too; 'encrypted'
  */
 export function announcesSize(head: Uint8Array): boolean {
   const flags = head[LZ4_HEAD_SIZE - 1];
+  if (flags === undefined) throw corruptFrame('is missing at the start of the object');
   const isFrame = FRAME_HEADER.subarray(0, 4).every((byte, at) => head[at] === byte);
-  if (flags === undefined || !isFrame) throw corruptFrame('is missing at the start of the object');
+  if (!isFrame) throw foreignFrame(Buffer.from(head).readUInt32LE(), 0);
   return (flags & SIZED_FLAG) !== 0;
 }
 

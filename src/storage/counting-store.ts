@@ -78,9 +78,11 @@ export function withCounts(store: ObjectStore, tallies: RequestTallies = process
 class CountingStore implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #tallies: RequestTallies;
+  readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
 
   constructor(store: ObjectStore, tallies: RequestTallies) {
     this.#store = store;
+    if (store.contentSize) this.contentSize = store.contentSize.bind(store);
     this.#tallies = tallies;
   }
 

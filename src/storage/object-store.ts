@@ -71,6 +71,11 @@ export interface ObjectStore {
   put(key: string, body: Uint8Array | AsyncIterable<Uint8Array>, options?: PutOptions): Promise<ObjectInfo>;
   /** Deletes objects, in the given order where the store allows; missing ones are not an error. */
   delete(keys: readonly string[], options?: CallOptions): Promise<void>;
+  /**
+   * Size of the content that `get` gives of a listed object. Absent where it is what the listing says: objects are
+   * larger when they are stored encrypted.
+   */
+  contentSize?(object: Pick<ObjectInfo, 'key' | 'sizeBytes'>, options?: CallOptions): Promise<number>;
   /** Releases connections. Idempotent. */
   close(): Promise<void>;
 }

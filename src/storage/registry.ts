@@ -4,9 +4,15 @@ import { withCounts } from './counting-store.ts';
 import type { ObjectStore, OpenOptions } from './object-store.ts';
 import type { StoreConfig } from './store-config.ts';
 
-/** Opens the store of `config`, counted. Sends no request: a store that is unreachable shows at the first call. */
+/**
+ * Opens the store of `config`, counted and, if the config says so, encrypted. Sends no request: a store that is
+ * unreachable shows at the first call. Rejects with 'config' when keys of the encryption are malformed.
+ */
 export async function openStore(config: StoreConfig, options: OpenOptions = {}): Promise<ObjectStore> {
-  return withCounts(await openDriver(config, options));
+  const store = withCounts(await openDriver(config, options));
+  if (config.encryption === undefined) return store;
+  const { withEncryption } = await import('./encryption/encrypting-store.ts');
+  return withEncryption(store, config.encryption);
 }
 
 async function openDriver(config: StoreConfig, options: OpenOptions): Promise<ObjectStore> {

@@ -30,10 +30,18 @@ export function withRetry(store: ObjectStore, options: RetryOptions): ObjectStor
 class RetryingStore implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #options: RetryOptions;
+  readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
 
   constructor(store: ObjectStore, options: RetryOptions) {
     this.#store = store;
     this.#options = options;
+    const contentSize = store.contentSize?.bind(store);
+    if (contentSize) {
+      this.contentSize = (object, call = {}) => {
+        const retry = this.#with(call);
+        return retrying(() => contentSize(object, { signal: retry.signal }), retry);
+      };
+    }
   }
 
   get type(): string {

@@ -1,6 +1,19 @@
 /** What is needed to open a store: the resolved, validated form of a replica's storage keys. */
 
-export interface FileStoreConfig {
+/** Keys of age (https://age-encryption.org), X25519 only. */
+export interface EncryptionConfig {
+  /** Public keys (`age1…`) that objects are encrypted for; without one nothing can be put. */
+  readonly recipients: readonly string[];
+  /** Secret keys (`AGE-SECRET-KEY-1…`) that objects are decrypted with; without one they are got as they are stored. */
+  readonly identities: readonly string[];
+}
+
+interface AnyStoreConfig {
+  /** undefined: objects are stored as they are. */
+  readonly encryption?: EncryptionConfig | undefined;
+}
+
+export interface FileStoreConfig extends AnyStoreConfig {
   readonly type: 'file';
   /** Absolute path of the replica's root folder. */
   readonly path: string;
@@ -8,7 +21,7 @@ export interface FileStoreConfig {
   readonly ownerLike?: string | undefined;
 }
 
-export interface S3StoreConfig {
+export interface S3StoreConfig extends AnyStoreConfig {
   readonly type: 's3';
   readonly bucket: string;
   /** Key prefix without leading or trailing slash; empty for the bucket's root. */
@@ -34,7 +47,7 @@ export interface S3StoreConfig {
   readonly secretAccessKey?: string | undefined;
 }
 
-export interface AbsStoreConfig {
+export interface AbsStoreConfig extends AnyStoreConfig {
   readonly type: 'abs';
   /** The container. */
   readonly bucket: string;
@@ -50,7 +63,7 @@ export interface AbsStoreConfig {
   readonly endpoint?: string | undefined;
 }
 
-export interface GcsStoreConfig {
+export interface GcsStoreConfig extends AnyStoreConfig {
   readonly type: 'gcs';
   readonly bucket: string;
   /** Key prefix without trailing slash; one at the start is a part of the name. Empty for the bucket's root. */
@@ -59,7 +72,7 @@ export interface GcsStoreConfig {
   readonly endpoint?: string | undefined;
 }
 
-export interface SftpStoreConfig {
+export interface SftpStoreConfig extends AnyStoreConfig {
   readonly type: 'sftp';
   readonly host: string;
   /** 22 unless the host names another. */

@@ -237,7 +237,7 @@ describe('errors', () => {
     ['type: gcs', 'bucket required for gcs replica\nDIR/c.yml:4:9\n        - type: gcs\n          ^'],
     [
       '{path: x, age: {recipients: [a]}}',
-      'age encryption is not supported yet\nDIR/c.yml:4:24\n        - {path: x, age: {recipients: [a]}}\n                         ^',
+      'age.recipients: item 1 is not a recipient of age (age1…): check that it was copied whole\nDIR/c.yml:4:9\n        - {path: x, age: {recipients: [a]}}\n          ^',
     ],
     [
       '{type: s3, bucket: b, access-key-id: AAA}',
@@ -390,7 +390,7 @@ describe('warnings', () => {
     '# costs $5 or $NOPE\n',
     'addr: "#" # $NOPE\n',
     'dbs:\n  - path: a\n    monitor-interval: 0\n',
-    db('{path: r, region: $EMPTY, age: {}}'),
+    db('{path: r, region: $EMPTY}'),
   ])('are not given for %j', async (text) => {
     expect(await warnings(text, { env: { EMPTY: '' } })).toEqual([]);
   });

@@ -123,7 +123,14 @@ class Doctor {
       await checkDisk(store.path, needed, this.#diskChecker());
     }
     const { host, signal } = this.#examination;
-    const check = { config: store, report, open: openWithRetry, signal, now: host.now };
+    // What is stored is the store's affair, not how it is encrypted.
+    const check = {
+      config: { ...store, encryption: undefined },
+      report,
+      open: openWithRetry,
+      signal,
+      now: host.now,
+    };
     await withoutNewFolders(store, () => checkStore(check));
   }
 

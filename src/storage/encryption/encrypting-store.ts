@@ -1,0 +1,248 @@
+/**
+ * A decorator that encrypts what is put, with age, and decrypts what is got. Keys, sizes in listings and what `put`
+ * tells are those of the encrypted objects; bytes and ranges of `get` are the content's. Objects that are not encrypted
+ * are read as they are: those from before encryption was turned on.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { LitestreamError } from '../../base/errors.ts';
+import { collect } from '../body.ts';
+import type {
+  CallOptions,
+  GetOptions,
+  ObjectBody,
+  ObjectInfo,
+  ObjectStore,
+  PutOptions,
+  StoreCapabilities,
+} from '../object-store.ts';
+import type { EncryptionConfig } from '../store-config.ts';
+import { MAX_HEAD_SIZE, parseHead } from './head.ts';
+import { checkKeys, newHeader, openHeader } from './keys.ts';
+import {
+  NONCE_SIZE,
+  chunkAround,
+  contentSizeOf,
+  payloadKey,
+  sealBytes,
+  sealStream,
+  sealedSize,
+  unsealStream,
+} from './stream.ts';
+
+/** What is asked for to get a head: enough for dozens of recipients. */
+const USUAL_HEAD_SIZE = 4 << 10;
+/** Objects whose heads are remembered: large ones are read in ranges, several at once. */
+const REMEMBERED = 16;
+
+/** @throws LitestreamError 'config' for malformed keys */
+export async function withEncryption(store: ObjectStore, config: EncryptionConfig): Promise<ObjectStore> {
+  await checkKeys(config);
+  return new EncryptingStore(store, config);
+}
+
+/** The encrypted part of an object. */
+interface Payload {
+  /** Where it begins in the object. */
+  readonly at: number;
+  readonly key: Uint8Array;
+}
+
+class EncryptingStore implements ObjectStore {
+  readonly #store: ObjectStore;
+  readonly #config: EncryptionConfig;
+  /** By key, the latest last; 'plain' for objects that are not encrypted. */
+  readonly #payloads = new Map<string, Payload | 'plain'>();
+
+  constructor(store: ObjectStore, config: EncryptionConfig) {
+    this.#store = store;
+    this.#config = config;
+  }
+
+  get type(): string {
+    return this.#store.type;
+  }
+
+  get location(): string {
+    return this.#store.location;
+  }
+
+  get capabilities(): StoreCapabilities {
+    return this.#store.capabilities;
+  }
+
+  list(prefix: string, options?: CallOptions): AsyncIterable<ObjectInfo> {
+    return this.#store.list(prefix, options);
+  }
+
+  listPrefixes(prefix: string, options?: CallOptions): AsyncIterable<string> {
+    return this.#store.listPrefixes(prefix, options);
+  }
+
+  /** Without identities the bytes are given as they are stored: whoever parses them says what is missing. */
+  get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
+    if (this.#config.identities.length === 0) return this.#store.get(key, options);
+    return options.range ? this.#getRange(key, options, options.range) : this.#getWhole(key, options);
+  }
+
+  async put(
+    key: string,
+    body: Uint8Array | AsyncIterable<Uint8Array>,
+    options: PutOptions = {},
+  ): Promise<ObjectInfo> {
+    const { recipients } = this.#config;
+    if (recipients.length === 0) {
+      throw new LitestreamError(
+        'config',
+        'age.recipients is missing: nothing is stored unencrypted beside it',
+      );
+    }
+    const { header, fileKey } = await newHeader(recipients);
+    const nonce = randomBytes(NONCE_SIZE);
+    const payload = payloadKey(fileKey, nonce);
+    this.#payloads.delete(key);
+    if (body instanceof Uint8Array) {
+      const sealed = Buffer.concat([header, nonce, ...sealBytes(body, payload)]);
+      return this.#store.put(key, sealed, { ...options, sizeHintBytes: sealed.byteLength });
+    }
+    const { sizeHintBytes: hint } = options;
+    const sizeHintBytes = hint && header.byteLength + NONCE_SIZE + sealedSize(hint);
+    const sealed = preceded([header, nonce], sealStream(body, payload));
+    return this.#store.put(key, sealed, { ...options, sizeHintBytes });
+  }
+
+  delete(keys: readonly string[], options?: CallOptions): Promise<void> {
+    for (const key of keys) this.#payloads.delete(key);
+    return this.#store.delete(keys, options);
+  }
+
+  close(): Promise<void> {
+    return this.#store.close();
+  }
+
+  async contentSize(
+    { key, sizeBytes }: Pick<ObjectInfo, 'key' | 'sizeBytes'>,
+    options: CallOptions = {},
+  ): Promise<number> {
+    if (this.#config.identities.length === 0) return sizeBytes;
+    const payload = await this.#payload(key, options);
+    return payload === 'plain' ? sizeBytes : contentSizeOf(sizeBytes - payload.at);
+  }
+
+  async #getWhole(key: string, options: GetOptions): Promise<ObjectBody> {
+    const body = await this.#store.get(key, options);
+    const iterator = body.stream[Symbol.asyncIterator]();
+    try {
+      const { data, payload } = await this.#readHead(iterator);
+      if (payload === 'plain') return { sizeBytes: body.sizeBytes, stream: rest(data, iterator) };
+      const sizeBytes = contentSizeOf(body.sizeBytes - payload.at);
+      const sealed = rest(data.subarray(payload.at), iterator);
+      return { sizeBytes, stream: unsealStream(sealed, payload.key, { first: 0, toEnd: true }) };
+    } catch (error) {
+      await iterator.return?.();
+      throw error;
+    }
+  }
+
+  async #getRange(
+    key: string,
+    { signal }: CallOptions,
+    range: NonNullable<GetOptions['range']>,
+  ): Promise<ObjectBody> {
+    const payload = await this.#payload(key, { signal });
+    if (payload === 'plain') return this.#store.get(key, { signal, range });
+    const { start, end = Infinity } = range;
+    const first = chunkAround(start);
+    const from = payload.at + first.start;
+    const to = end === Infinity ? undefined : payload.at + chunkAround(end - 1).end;
+    const body = await this.#store.get(key, {
+      signal,
+      range: to === undefined ? { start: from } : { start: from, end: to },
+    });
+    const toEnd = to === undefined || body.sizeBytes < to - from;
+    // Nothing is there: the object ends before the range.
+    if (body.sizeBytes === 0) return body;
+    const skip = start - first.content;
+    const there = contentSizeOf(body.sizeBytes);
+    const sizeBytes = Math.max(0, Math.min(end - first.content, there) - skip);
+    const chunks = unsealStream(body.stream, payload.key, { first: first.number, toEnd });
+    return { sizeBytes, stream: slice(chunks, skip, skip + sizeBytes) };
+  }
+
+  async #payload(key: string, { signal }: CallOptions): Promise<Payload | 'plain'> {
+    const known = this.#payloads.get(key);
+    if (known) return known;
+    let payload: Payload | 'plain' | undefined;
+    for (const end of [USUAL_HEAD_SIZE, MAX_HEAD_SIZE]) {
+      const { stream, sizeBytes } = await this.#store.get(key, { signal, range: { start: 0, end } });
+      const complete = sizeBytes < end || end === MAX_HEAD_SIZE;
+      payload = await this.#parse(Buffer.from(await collect(stream)), complete);
+      if (payload) break;
+    }
+    this.#remember(key, payload ?? 'plain');
+    return payload ?? 'plain';
+  }
+
+  #remember(key: string, payload: Payload | 'plain'): void {
+    const [oldest] = this.#payloads.keys();
+    if (oldest !== undefined && this.#payloads.size >= REMEMBERED) this.#payloads.delete(oldest);
+    this.#payloads.set(key, payload);
+  }
+
+  /** Takes as much from the stream as the head needs. */
+  async #readHead(
+    iterator: AsyncIterator<Uint8Array>,
+  ): Promise<{ data: Buffer; payload: Payload | 'plain' }> {
+    let data = Buffer.alloc(0);
+    for (;;) {
+      const next = await iterator.next();
+      if (next.done !== true) data = Buffer.concat([data, next.value]);
+      const payload = await this.#parse(data, next.done === true || data.byteLength >= MAX_HEAD_SIZE);
+      if (payload) return { data, payload };
+    }
+  }
+
+  async #parse(data: Buffer, complete: boolean): Promise<Payload | 'plain' | undefined> {
+    const head = parseHead(data, complete);
+    if (head === undefined || head === 'plain') return head;
+    const { header, nonce } = head;
+    const fileKey = await openHeader(header, this.#config.identities);
+    return { at: header.byteLength + nonce.byteLength, key: payloadKey(fileKey, nonce) };
+  }
+}
+
+async function* preceded(
+  first: readonly Uint8Array[],
+  others: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  yield* first;
+  yield* others;
+}
+
+/** What has been read and what has not. */
+async function* rest(data: Uint8Array, iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    if (data.byteLength > 0) yield data;
+    for (;;) {
+      const next = await iterator.next();
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+/** Bytes [start, end) of a stream. */
+async function* slice(
+  source: AsyncIterable<Uint8Array>,
+  start: number,
+  end: number,
+): AsyncGenerator<Uint8Array> {
+  let at = 0;
+  for await (const chunk of source) {
+    const part = chunk.subarray(Math.max(0, start - at), Math.max(0, end - at));
+    at += chunk.byteLength;
+    if (part.byteLength > 0) yield part;
+  }
+}
