@@ -22,6 +22,11 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw abortedError(signal);
 }
 
+/** Whether `signal` has fired because its time was up. */
+export function isTimeout(signal: AbortSignal): boolean {
+  return signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
+}
+
 /**
  * Lets any number of waits listen to `signal` at once. Node warns of a leak beyond ten, but one signal that ends a
  * whole program is shared by all that waits in it.

@@ -3,6 +3,7 @@
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import type { Readable } from 'node:stream';
+import { isTimeout } from '../base/concurrency.ts';
 import { type ErrorCode, LitestreamError, messageOf, systemCode } from '../base/errors.ts';
 import type { ControlError } from './router.ts';
 
@@ -109,8 +110,7 @@ function exchange(
 
 function translate(error: Error, path: string, signal: AbortSignal): LitestreamError {
   if (signal.aborted) {
-    const timedOut = signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
-    return timedOut
+    return isTimeout(signal)
       ? new UnreachableError('silent', 'timeout', `no answer in time on ${path}`)
       : new LitestreamError('aborted', `the question on ${path} was given up`);
   }

@@ -1,6 +1,6 @@
 /** One database with its replicas: started, asked, stopped, and put in the place of one that stands still, together. */
 
-import { abortedError } from '../base/concurrency.ts';
+import { Mutex, abortedError, isTimeout } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Position } from '../format/position.ts';
@@ -11,6 +11,7 @@ import { STORED_END_TIMEOUT_MS, type StoredEnd } from './read-only-continue.ts';
 import { Replica } from './replica.ts';
 import type { DatabaseStats, SnapshotStats } from './stats.ts';
 import { type DatabaseStatus, type Lasting, databaseStatus } from './status.ts';
+import { type VerificationDepth, type VerificationResult, inconclusive } from './verification-result.ts';
 
 export interface PipelineParts extends DatabaseParts {
   readonly openStore: (config: StoreConfig) => Promise<ObjectStore>;
@@ -48,6 +49,7 @@ export class Pipeline {
   #database: Database;
   #replicas: readonly Replica[];
   #stuck: Lasting | undefined;
+  readonly #verifying = new Mutex();
   #stopping = false;
   #restarting: Promise<void> = Promise.resolve();
 
@@ -154,9 +156,8 @@ export class Pipeline {
       const reasons = [...left].map(
         ({ stats, unstored }) => `replica ${stats.name}: ${unstored ?? 'not asked'}`,
       );
-      const timedOut = signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
       throw new LitestreamError(
-        timedOut ? 'timeout' : 'aborted',
+        isTimeout(signal) ? 'timeout' : 'aborted',
         `not everything of ${this.path} is stored in time: ${reasons.join('; ')}`,
         { cause: error },
       );
@@ -184,6 +185,50 @@ export class Pipeline {
         }
       }),
     );
+  }
+
+  /**
+   * Verifies the replicas, one after the other; whoever asks while it is done waits. When `signal` fires the result is
+   * inconclusive.
+   * @param name of one replica; undefined: all
+   * @throws LitestreamError 'not-found' when there is no such replica, 'config' without replicas, 'aborted' when `signal`
+   *   fires while another verification is under way
+   */
+  async verify(
+    { name, depth }: { readonly name: string | undefined; readonly depth: VerificationDepth },
+    signal: AbortSignal,
+  ): Promise<readonly VerificationResult[]> {
+    const chosen = this.#replicas.filter(({ stats }) => name === undefined || stats.name === name);
+    if (chosen.length === 0) {
+      if (name === undefined) throw new LitestreamError('config', `${this.path} has no replica`);
+      throw new LitestreamError('not-found', `${this.path} has no replica ${name}`);
+    }
+    return this.#verifying.run(
+      async () => {
+        const results: VerificationResult[] = [];
+        for (const replica of chosen) results.push(await this.#verifyReplica(replica, depth, signal));
+        return results;
+      },
+      { signal },
+    );
+  }
+
+  async #verifyReplica(
+    replica: Replica,
+    depth: VerificationDepth,
+    signal: AbortSignal,
+  ): Promise<VerificationResult> {
+    const { name } = replica.stats;
+    if (!this.#database.followed) {
+      const { problem } = this.#database.stats;
+      return inconclusive(name, `the database is not followed: ${problem ?? 'it is being opened'}`);
+    }
+    try {
+      return await replica.verify(depth, signal);
+    } catch (error) {
+      const reason = replica.unstored ?? messageOf(error);
+      return inconclusive(name, `${isTimeout(signal) ? 'not done in time' : 'given up'}: ${reason}`);
+    }
   }
 
   /** What should be moving and has no explanation for not doing so. */

@@ -1,6 +1,6 @@
 /** What the activities of one replica share: its options, its clock, its counters, and how they retry. */
 
-import { backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
+import { type Mutex, backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { ReplicaOptions } from './options.ts';
@@ -30,6 +30,8 @@ export interface ReplicaContext {
   readonly bell: Bell;
   /** Opens the store at the first call. */
   readonly store: () => Promise<ObjectStore>;
+  /** Held while the replica is verified: one at a time. */
+  readonly verifying: Mutex;
   /** What outlives a generation. Times in epoch milliseconds. */
   readonly schedule: {
     retentionCheckedAtMs: number;

@@ -6,9 +6,10 @@ import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
-import { keepRetention, keepValidating } from './replica-housekeeping.ts';
+import { keepRetention } from './replica-housekeeping.ts';
 import { learnPosition } from './replica-position.ts';
 import { ReplicaProgress } from './replica-progress.ts';
+import { type VerificationTarget, keepVerifying } from './replica-verification.ts';
 import { linkSignals, pause } from './replica-wait.ts';
 import { removeSpool, snapshotAddsTo, snapshotDueAtMs, takeSnapshot } from './snapshot.ts';
 
@@ -28,6 +29,7 @@ export class GenerationReplication {
   readonly #context: ReplicaContext;
   readonly #controller = new AbortController();
   #progress: ReplicaProgress | undefined;
+  #target: VerificationTarget | undefined;
   #snapshot: SnapshotInfo | undefined;
   /** Since when something committed has been waiting, in epoch milliseconds. */
   #behindSinceMs: number | undefined;
@@ -89,6 +91,11 @@ export class GenerationReplication {
     return this.#snapshot !== undefined;
   }
 
+  /** What can be verified; undefined while there is no snapshot to restore from. */
+  get verifiable(): VerificationTarget | undefined {
+    return this.restorable ? this.#target : undefined;
+  }
+
   /** End of what is stored; undefined while nothing is. */
   get stored(): Position | undefined {
     return this.#progress?.stored;
@@ -131,6 +138,7 @@ export class GenerationReplication {
     const progress = await this.#learn(store);
     if (!progress) return;
     this.#progress = progress;
+    this.#target = { store, progress, snapshotKey: () => this.#snapshot?.key, signal };
     if (progress.isComplete()) this.#behindSinceMs = undefined;
     // Somebody may wait for what is stored already.
     context.bell.ring();
@@ -143,7 +151,7 @@ export class GenerationReplication {
         restorable: () => this.#snapshot !== undefined,
         signal,
       }),
-      keepValidating(context, { store, progress, restorable: () => this.#snapshot !== undefined, signal }),
+      keepVerifying(context, this.#target),
     ];
     for (const activity of activities) activity.catch(() => this.abort());
     const results = await Promise.allSettled(activities);
@@ -337,7 +345,7 @@ export class GenerationReplication {
         logger,
         signal,
         accept: (position) => position.generation === this.generation && snapshotAddsTo(newest, position),
-        segmentsStored: (position, held) => {
+        segmentsStored: (position, { held, signal }) => {
           progress.begin(position.index);
           bell.ring();
           return progress.storedThrough(position, { signal, failFast: held });

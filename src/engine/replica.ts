@@ -3,7 +3,7 @@
  * its own: they are counted, logged and retried, and hold back neither the database nor other replicas.
  */
 
-import { backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
+import { Mutex, backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
 import { hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Position } from '../format/position.ts';
@@ -15,11 +15,13 @@ import type { ReplicaContext } from './replica-context.ts';
 import { type StoredEnd, findStoredEnd } from './read-only-continue.ts';
 import { ReplicaFailures } from './replica-failure.ts';
 import { GenerationReplication, type ReplicaLag } from './replica-generation.ts';
+import { verifyTarget } from './replica-verification.ts';
 import { Bell, pause } from './replica-wait.ts';
 import type { SegmentSource } from './segment-source.ts';
 import { type ReplicaStats, type SnapshotStats, newReplicaStats } from './stats.ts';
 import type { ReplicaFacts } from './status.ts';
 import { readVerification } from './verification-record.ts';
+import type { VerificationDepth, VerificationResult } from './verification-result.ts';
 
 /** How long calls that were aborted may take to end before a stop no longer waits for them. */
 const ABORT_GRACE_MS = 500;
@@ -64,6 +66,7 @@ export class Replica {
       failures: new ReplicaFailures(ownLogger, clock, this.stats),
       stopping: this.#stopping.signal,
       bell: new Bell(),
+      verifying: new Mutex(),
       store: () => this.#open(openStore),
       schedule: {
         retentionCheckedAtMs: clock(),
@@ -145,6 +148,25 @@ export class Replica {
     return findStoredEnd(await this.#context.store(), pageSizeBytes, signal);
   }
 
+  /**
+   * Verifies what is stored, when there is a snapshot to restore from and nothing else verifies it; again when a new
+   * generation begins meanwhile.
+   * @throws LitestreamError 'aborted' when `signal` fires before it is begun, or replication ends
+   */
+  async verify(depth: VerificationDepth, signal: AbortSignal): Promise<VerificationResult> {
+    const stopping = this.#stopping.signal;
+    for (;;) {
+      const target = this.#current?.verifiable;
+      if (!target) {
+        await this.#context.bell.wait(AbortSignal.any([signal, stopping]));
+        continue;
+      }
+      const all = AbortSignal.any([signal, stopping, target.signal]);
+      const result = await verifyTarget(this.#context, target, { depth, signal: all });
+      if (!target.signal.aborted || signal.aborted || stopping.aborted) return result;
+    }
+  }
+
   /** What its status is derived from. */
   facts(): ReplicaFacts {
     const current = this.#current;
@@ -189,7 +211,10 @@ export class Replica {
     const { source, options, logger } = this.#context;
     try {
       const verification = await readVerification(source.metaPath, options.name);
-      this.stats.verification ??= verification;
+      if (this.stats.verification || !verification) return;
+      this.stats.verification = verification;
+      // It stays so until it is found to be well.
+      if (verification.result === 'failed') this.#context.failures.failed('validation', verification.message);
     } catch (error) {
       logger.warn('cannot tell when the replica was verified last', { error: messageOf(error) });
     }

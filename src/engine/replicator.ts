@@ -11,6 +11,7 @@ import type { DatabaseOptions } from './options.ts';
 import { Pipeline, type SnapshotRequestResult, type UnstoredReplica } from './pipeline.ts';
 import type { DatabaseStats } from './stats.ts';
 import type { DatabaseStatus } from './status.ts';
+import type { VerificationDepth, VerificationResult } from './verification-result.ts';
 import { Watchdog, type WatchdogOptions } from './watchdog.ts';
 
 export interface ReplicatorOptions {
@@ -113,9 +114,26 @@ export class Replicator {
    * @throws LitestreamError 'not-found' when no such database is replicated, 'busy' when it is not followed
    */
   async snapshot(path: string, signal: AbortSignal): Promise<readonly SnapshotRequestResult[]> {
+    return this.#pipelineOf(path).snapshot(signal);
+  }
+
+  #pipelineOf(path: string): Pipeline {
     const pipeline = this.#pipelines.find((candidate) => candidate.path === path);
-    if (pipeline) return pipeline.snapshot(signal);
+    if (pipeline) return pipeline;
     throw new LitestreamError('not-found', `database ${path} is not replicated by this process`);
+  }
+
+  /**
+   * Verifies the replicas of a database, as Pipeline.verify() says.
+   * @throws LitestreamError 'not-found' when no such database or replica is replicated, 'config' without replicas,
+   *   'aborted' when `signal` fires while another verification of the database is under way
+   */
+  async verify(
+    path: string,
+    options: { readonly name: string | undefined; readonly depth: VerificationDepth },
+    signal: AbortSignal,
+  ): Promise<readonly VerificationResult[]> {
+    return this.#pipelineOf(path).verify(options, signal);
   }
 
   /**

@@ -4,6 +4,7 @@ import { LitestreamError } from '../../src/base/errors.ts';
 import { Replica } from '../../src/engine/replica.ts';
 import { encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
+import { formatPosition } from '../../src/format/position.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import { FakeSource, FaultStore, type LogLine, OPTIONS, recordingLogger, until } from './replica-rig.ts';
 
@@ -78,7 +79,10 @@ describe('validation', () => {
     live[299 * 4096 + 77]! ^= 1;
     await store.put(snapshotKey(generation, 1), encodeLz4FrameBytes(live));
     await until('the failure shows', () => replica.stats.lastError);
-    expect(replica.stats.lastError).toBe('restored database differs from the live one in pages 257 to 512');
+    const at = formatPosition(source.position());
+    expect(replica.stats.lastError).toBe(
+      `page 300 differs from the database at ${at}: it is restored from ${snapshotKey(generation, 1)}`,
+    );
     expect(replica.stats.validationErrorCount).toBeGreaterThan(0);
   });
 

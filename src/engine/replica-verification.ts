@@ -1,0 +1,148 @@
+/**
+ * When a replica is verified: every `validation-interval`, and when somebody asks. One at a time; the result is counted,
+ * logged, kept, and decides whether the replica is well.
+ */
+
+import { backoffDelayMs, isTimeout, throwIfAborted } from '../base/concurrency.ts';
+import { messageOf } from '../base/errors.ts';
+import { formatPosition } from '../format/position.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { ReplicaContext } from './replica-context.ts';
+import { waitUntil } from './replica-housekeeping.ts';
+import type { ReplicaProgress } from './replica-progress.ts';
+import { linkSignals, pause } from './replica-wait.ts';
+import { writeVerification } from './verification-record.ts';
+import { sweepVerificationFolders } from './verify-folder.ts';
+import type { VerificationDepth, VerificationResult } from './verification-result.ts';
+
+/** Each attempt reads the database. */
+const RETRY = { baseMs: 1000, maxMs: 10 * 60_000 } as const;
+
+/** A generation of a replica that can be restored. */
+export interface VerificationTarget {
+  readonly store: ObjectStore;
+  readonly progress: ReplicaProgress;
+  /** The newest snapshot as far as is known; undefined: there is none to restore from. */
+  readonly snapshotKey: () => string | undefined;
+  /** Fires when the generation is over. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Verifies every interval until a stop; rejects with 'aborted' when the target's signal fires. What was inconclusive is
+ * tried again soon, and is a failure as long: somebody relies on it to be done.
+ */
+export async function keepVerifying(context: ReplicaContext, target: VerificationTarget): Promise<void> {
+  const { options, schedule, stopping, now, bell, failures } = context;
+  const intervalMs = options.validationIntervalMs;
+  await context.verifying.run(() => sweep(context), { signal: target.signal });
+  if (intervalMs <= 0) return;
+  for (let attempt = 0; ;) {
+    await waitUntil(context, schedule.validatedAtMs + intervalMs, target.signal);
+    while (target.snapshotKey() === undefined && !stopping.aborted) await bell.wait(target.signal);
+    if (stopping.aborted) return;
+    const result = await untilStop(context, target);
+    if (!result) return;
+    if (result.result === 'inconclusive') {
+      failures.failed('validation', result.message);
+      await pause(backoffDelayMs(attempt++, RETRY), target.signal, stopping);
+      continue;
+    }
+    attempt = 0;
+    schedule.validatedAtMs = now();
+  }
+}
+
+/** Undefined when a stop ended it; rejects with 'aborted' when the target's signal did. */
+async function untilStop(
+  context: ReplicaContext,
+  target: VerificationTarget,
+): Promise<VerificationResult | undefined> {
+  const { stopping } = context;
+  const { signal, unlink } = linkSignals(target.signal, stopping);
+  try {
+    const result = await verifyTarget(context, target, { depth: 'latest', signal });
+    throwIfAborted(target.signal);
+    return stopping.aborted ? undefined : result;
+  } catch (error) {
+    if (target.signal.aborted || !stopping.aborted) throw error;
+    return undefined;
+  } finally {
+    unlink();
+  }
+}
+
+/** What an earlier process has left takes room, but stops nothing. */
+async function sweep({ source, options, logger }: ReplicaContext): Promise<void> {
+  try {
+    await sweepVerificationFolders(source.metaPath, options.name);
+  } catch (error) {
+    logger.warn('cannot clean up', { error: messageOf(error) });
+  }
+}
+
+/**
+ * Verifies once, when nothing else verifies the replica.
+ * @param signal fires with the target's, and at a stop: then the result counts for nothing
+ * @throws LitestreamError 'aborted' when `signal` fires before it is begun
+ */
+export async function verifyTarget(
+  context: ReplicaContext,
+  target: VerificationTarget,
+  { depth, signal }: { readonly depth: VerificationDepth; readonly signal: AbortSignal },
+): Promise<VerificationResult> {
+  const { source, options, logger, verifying } = context;
+  const { store, progress, snapshotKey } = target;
+  // Loaded by those who verify only.
+  const { verify } = await import('./verify.ts');
+  return verifying.run(
+    async () => {
+      const result = await verify({
+        name: options.name,
+        store,
+        source,
+        logger,
+        depth,
+        retentionMs: options.retentionMs,
+        signal,
+        storedThrough: (position) => progress.storedThrough(position, { signal, failFast: false }),
+        unstored: () => context.stats.lastError,
+        snapshotKey,
+      });
+      // Given up by whoever asked, it says nothing; given up for its time limit, it does.
+      if (result.result !== 'inconclusive' || !signal.aborted || isTimeout(signal))
+        await report(context, result);
+      return result;
+    },
+    { signal },
+  );
+}
+
+/** An inconclusive result proves nothing: it does not take the place of a failure. */
+async function report(
+  context: ReplicaContext,
+  { result, message, position, at }: VerificationResult,
+): Promise<void> {
+  const { stats, plainLogger, failures, source, options, logger } = context;
+  if (result === 'inconclusive') {
+    logger.warn('verification is inconclusive', { reason: message });
+    if (stats.verification?.result === 'failed') return;
+  } else {
+    if (result === 'ok') stats.validationOkCount++;
+    else stats.validationErrorCount++;
+    plainLogger.info('validator', {
+      status: result === 'ok' ? 'ok' : 'error',
+      db: source.path,
+      replica: options.name,
+      ...(position ? { position: formatPosition(position) } : {}),
+    });
+    if (result === 'ok') failures.recovered('validation');
+    else failures.failed('validation', message);
+  }
+  stats.verification = { at, result, message };
+  try {
+    await writeVerification(source.metaPath, options.name, stats.verification);
+  } catch (error) {
+    logger.warn('cannot keep the result of the verification', { error: messageOf(error) });
+  }
+}

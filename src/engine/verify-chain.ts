@@ -1,0 +1,246 @@
+/**
+ * Checks one generation of a replica object by object: that each decodes to its end and is what it says it is, and that
+ * the WAL is one chain from the first snapshot on that leads through the position of each later one. Goes on behind
+ * damage, so that all of it is named; what cannot be judged because of it is not damage.
+ */
+
+import { type LitestreamError, hasCode, messageOf } from '../base/errors.ts';
+import { segmentKey, snapshotKey } from '../format/names.ts';
+import type { ChainEnd, SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
+import type { Position } from '../format/position.ts';
+import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
+import type { PageSink } from './page-writer.ts';
+import type { Content } from './restore-content.ts';
+import { missingSegmentError } from './restore-plan.ts';
+import { checkSnapshot } from './restore.ts';
+import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
+import { segmentTrailerOf, trailerOf } from './trailer-reader.ts';
+import type { GenerationRange, Problem } from './verification-result.ts';
+
+/** What of an object is known to be wrong with it: other failures are the store's. */
+export function isDamage(error: unknown): error is LitestreamError {
+  return hasCode(error, 'corrupt', 'gap', 'not-found');
+}
+
+function discard(pageSizeBytes: number): PageSink {
+  const nothing = (): void => undefined;
+  return { pageSizeBytes, put: nothing, cut: nothing, full: false, flush: () => Promise.resolve() };
+}
+
+/** The chain from one snapshot on. */
+interface Chain {
+  readonly applier: WalApplier;
+  readonly snapshot: SnapshotInfo;
+  /** The index whose segments come next: the one that is open, or the one after the last that was closed. */
+  nextIndex: number;
+}
+
+/** Takes the objects of a generation in order: each snapshot before the segments of its index. */
+export class GenerationCheck {
+  readonly problems: Problem[] = [];
+  readonly #generation: string;
+  /** Undefined before the first snapshot and behind damage: then each object is looked at for itself. */
+  #chain: Chain | undefined;
+  /** End of the whole chain so far, also across snapshots. */
+  #end: ChainEnd | undefined;
+  #fromMs: number | undefined;
+  #toMs: number | undefined;
+  /** The first segment without a snapshot before it. */
+  #headless: { readonly segment: SegmentInfo; readonly trailer: SegmentTrailer | undefined } | undefined;
+  #snapshotCount = 0;
+  #objectCount = 0;
+  #sizeBytes = 0;
+
+  constructor(generation: string) {
+    this.#generation = generation;
+  }
+
+  /** Where the chain ends; undefined when there is none, or its end is damaged. */
+  get end(): Position | undefined {
+    const chain = this.#chain;
+    if (!chain) return undefined;
+    const { index, offset } = this.#end ?? { index: chain.snapshot.index, offset: 0 };
+    return { generation: this.#generation, index, offset };
+  }
+
+  /** @throws what the store throws */
+  async snapshot(content: Content<SnapshotInfo>): Promise<void> {
+    const { object } = content;
+    this.#snapshotCount++;
+    this.#count(object);
+    this.#closeBefore(object);
+    let found: { pageSizeBytes: number; trailer: SnapshotTrailer | undefined };
+    try {
+      found = await readSnapshot(content);
+    } catch (error) {
+      // The chain goes on from the snapshot before, if there is one.
+      this.#damaged(error, object.key, `snapshot ${object.key}`);
+      return;
+    }
+    const { pageSizeBytes, trailer } = found;
+    const timeMs = trailer?.timeMs ?? object.createdAt.getTime();
+    this.#fromMs ??= timeMs;
+    this.#toMs = Math.max(this.#toMs ?? timeMs, timeMs);
+    const applier = new WalApplier(discard(pageSizeBytes), trailer);
+    this.#chain = { applier, snapshot: object, nextIndex: object.index };
+  }
+
+  /** @param next the segment after it, if there is one */
+  async segment(content: Content<SegmentInfo>, next: SegmentInfo | undefined): Promise<void> {
+    const { object } = content;
+    this.#count(object);
+    if (this.#chain && object.index > this.#chain.nextIndex) this.#missingIndex(this.#chain);
+    const chain = this.#chain;
+    if (!chain || !(await this.#follow(chain, content))) await this.#readAlone(content);
+    if (this.#chain && next?.index !== object.index) this.#closeIndex(this.#chain);
+  }
+
+  /** Applies a segment to the chain; false when there is a hole before it. */
+  async #follow(chain: Chain, content: Content<SegmentInfo>): Promise<boolean> {
+    const { object } = content;
+    const before = this.#end;
+    try {
+      await chain.applier.applySegment(object, content.chunks);
+      const trailer = segmentTrailerOf(object, trailerOf(content.end()));
+      if (trailer) checkSegmentTrailer(trailer, before, chain.applier.end);
+      this.#end = chain.applier.end;
+      const timeMs = trailer?.commits.at(-1)?.timeMs ?? object.createdAt.getTime();
+      this.#toMs = Math.max(this.#toMs ?? timeMs, timeMs);
+      return true;
+    } catch (error) {
+      const isGap = hasCode(error, 'gap');
+      this.#damaged(error, isGap ? missingBefore(object, before) : object.key, `WAL segment ${object.key}`);
+      this.#breakChain();
+      return !isGap;
+    }
+  }
+
+  /** Whether a segment is sound for itself. */
+  async #readAlone({ object, chunks, end }: Content<SegmentInfo>): Promise<void> {
+    try {
+      await drain(chunks);
+      const trailer = segmentTrailerOf(object, trailerOf(end()));
+      if (this.#snapshotCount === 0) this.#headless ??= { segment: object, trailer };
+    } catch (error) {
+      this.#damaged(error, object.key, `WAL segment ${object.key}`);
+    }
+  }
+
+  /** Ends the generation. */
+  finish(): void {
+    this.#endChain();
+    if (this.#headless && (this.#snapshotCount === 0 || this.#headless.trailer)) {
+      // v0.3.13 deletes snapshots before segments, so its own are left over at times.
+      const { index } = this.#headless.segment;
+      const key = snapshotKey(this.#generation, index);
+      this.#add(
+        key,
+        `missing snapshot ${key}: WAL that follows it is there, and cannot be restored without it`,
+      );
+    }
+  }
+
+  get range(): GenerationRange {
+    const iso = (ms: number | undefined): string | null =>
+      ms === undefined ? null : new Date(ms).toISOString();
+    return {
+      generation: this.#generation,
+      from: iso(this.#fromMs),
+      to: iso(this.#toMs),
+      objectCount: this.#objectCount,
+      sizeBytes: this.#sizeBytes,
+    };
+  }
+
+  #count({ sizeBytes }: SnapshotInfo | SegmentInfo): void {
+    this.#objectCount++;
+    this.#sizeBytes += sizeBytes;
+  }
+
+  /** All indexes up to that of a later snapshot must be there. */
+  #closeBefore(snapshot: SnapshotInfo): void {
+    const chain = this.#chain;
+    if (chain && chain.nextIndex < snapshot.index) this.#missingIndex(chain);
+    else this.#endChain();
+  }
+
+  #missingIndex({ nextIndex, snapshot }: Chain): void {
+    const generation = this.#generation;
+    const { index, offset } = this.#end ?? { index: snapshot.index, offset: 0 };
+    const start = { generation, index: nextIndex, offset: 0 };
+    this.#add(
+      segmentKey(generation, nextIndex, 0),
+      missingSegmentError({ generation, index, offset }, start).message,
+    );
+    this.#breakChain();
+  }
+
+  #closeIndex(chain: Chain): void {
+    const end = this.#end;
+    if (!end) return;
+    try {
+      const position = chain.applier.closeIndex(this.#generation, end.index);
+      chain.applier.finish(position, undefined);
+      chain.nextIndex = end.index + 1;
+    } catch (error) {
+      this.#damaged(error, segmentKey(this.#generation, end.index, end.offset), undefined);
+      this.#breakChain();
+    }
+  }
+
+  /** A snapshot that no segment follows must not need any. */
+  #endChain(): void {
+    const chain = this.#chain;
+    if (!chain || chain.nextIndex !== chain.snapshot.index) return;
+    const start = { generation: this.#generation, index: chain.snapshot.index, offset: 0 };
+    try {
+      chain.applier.finish(start, undefined);
+    } catch (error) {
+      this.#damaged(error, segmentKey(start.generation, start.index, 0), undefined);
+      this.#breakChain();
+    }
+  }
+
+  #breakChain(): void {
+    this.#chain = undefined;
+    this.#end = undefined;
+  }
+
+  /** @throws `error` when it does not tell of damage */
+  #damaged(error: unknown, object: string, context: string | undefined): void {
+    if (!isDamage(error)) throw error;
+    const text = messageOf(error);
+    this.#add(object, context === undefined || hasCode(error, 'gap') ? text : `${context}: ${text}`);
+  }
+
+  #add(object: string, message: string): void {
+    this.problems.push({ object, page: null, message });
+  }
+}
+
+async function drain(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  const iterator = chunks[Symbol.asyncIterator]();
+  while ((await iterator.next()).done !== true);
+}
+
+/** The key of the segment that is missing before `segment`; the chain ends at `before`. */
+function missingBefore({ generation, index, offset }: SegmentInfo, before: ChainEnd | undefined): string {
+  const fromEnd = before && (before.index === index || offset === 0);
+  return fromEnd ? segmentKey(generation, before.index, before.offset) : segmentKey(generation, index, 0);
+}
+
+async function readSnapshot({
+  object,
+  chunks,
+  end,
+}: Content<SnapshotInfo>): Promise<{ pageSizeBytes: number; trailer: SnapshotTrailer | undefined }> {
+  const head = Buffer.alloc(DATABASE_HEADER_SIZE);
+  let sizeBytes = 0;
+  for await (const chunk of chunks) {
+    if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
+    sizeBytes += chunk.byteLength;
+  }
+  const { pageSizeBytes } = parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
+  return { pageSizeBytes, trailer: checkSnapshot(object, end(), { sizeBytes, pageSizeBytes }) };
+}

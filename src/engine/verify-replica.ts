@@ -1,0 +1,173 @@
+/**
+ * Checks a replica with no database at hand: reads every object of every generation, and nothing is written. What
+ * retention deletes meanwhile is no damage.
+ */
+
+import { startLz4Thread } from '../format/lz4-frame.ts';
+import type { Position } from '../format/position.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import {
+  type SegmentInfo,
+  type SnapshotInfo,
+  listGenerations,
+  listSegments,
+  listSnapshots,
+} from './catalog.ts';
+import { decodeInOrder } from './restore-content.ts';
+import { fetchInOrder } from './restore-fetch.ts';
+import { planRetention } from './retention.ts';
+import type { GenerationRange, Problem } from './verification-result.ts';
+import { GenerationCheck } from './verify-chain.ts';
+
+/** Listed and found changed so often at most. */
+const ATTEMPTS = 3;
+/** Decompressing as many bytes takes longer than starting a thread for it. */
+const THREAD_LIMIT = 4 << 20;
+
+export interface ReplicaCheckOptions {
+  /** Requests at once; >= 1. */
+  readonly parallelism: number;
+  /** What has left this window is not looked at, as it may be deleted at any time; undefined or <= 0: all counts. */
+  readonly retentionMs?: number | undefined;
+  /** Only this generation, from its newest snapshot on. */
+  readonly latestOf?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface ReplicaCheck {
+  /** None when the replica is whole. */
+  readonly problems: readonly Problem[];
+  /** In the order of their ranges, the newest last. */
+  readonly generations: readonly GenerationRange[];
+  /** Where the chain of each generation ends, if it is whole to its end. */
+  readonly ends: ReadonlyMap<string, Position>;
+  /** Keys of all objects that were checked. */
+  readonly keys: ReadonlySet<string>;
+}
+
+interface Listing {
+  readonly generation: string;
+  /** By index. */
+  readonly snapshots: readonly SnapshotInfo[];
+  /** By index and offset. */
+  readonly segments: readonly SegmentInfo[];
+}
+
+/** @throws what the store throws, 'unsupported' for objects of a newer format, 'aborted' by the signal */
+export async function checkReplica(store: ObjectStore, options: ReplicaCheckOptions): Promise<ReplicaCheck> {
+  for (let attempt = 1; ; attempt++) {
+    const listings = await list(store, options);
+    const check = await checkListings(store, listings, options);
+    if (check.problems.length === 0 || attempt === ATTEMPTS) return check;
+    const now = new Set((await list(store, options)).flatMap(objectsOf).map(({ key }) => key));
+    if ([...check.keys].every((key) => now.has(key))) return check;
+  }
+}
+
+async function list(
+  store: ObjectStore,
+  { retentionMs = 0, latestOf, signal }: ReplicaCheckOptions,
+): Promise<Listing[]> {
+  const listings: Listing[] = [];
+  for (const generation of await listGenerations(store, { signal })) {
+    if (latestOf !== undefined && generation !== latestOf) continue;
+    // Snapshots first: retention deletes them last.
+    const snapshots = await listSnapshots(store, generation, { signal });
+    const segments = await listSegments(store, generation, { signal });
+    listings.push({ generation, snapshots, segments });
+  }
+  const doomed = new Set(deletionsOf(listings, retentionMs));
+  const stays = ({ key }: SnapshotInfo | SegmentInfo): boolean => !doomed.has(key);
+  return listings
+    .map(({ generation, snapshots, segments }) => ({
+      generation,
+      snapshots: snapshots.filter(stays),
+      segments: segments.filter(stays),
+    }))
+    .map((listing) => (latestOf === undefined ? listing : fromNewestSnapshot(listing)))
+    .filter(({ snapshots, segments }) => snapshots.length + segments.length > 0);
+}
+
+function deletionsOf(listings: readonly Listing[], retentionMs: number): readonly string[] {
+  const snapshots = listings.flatMap((listing) => listing.snapshots);
+  const segments = listings.flatMap((listing) => listing.segments);
+  const newest = [...snapshots, ...segments].reduce<SnapshotInfo | SegmentInfo | undefined>(
+    (best, object) => (best && best.createdAt >= object.createdAt ? best : object),
+    undefined,
+  );
+  const currentGeneration = newest?.generation ?? '';
+  // Without a grace period: retention waits for that, we do not.
+  const plan = { snapshots, segments, retentionMs, currentGeneration, now: Date.now(), graceMs: 0 };
+  return planRetention(plan).deletions;
+}
+
+function fromNewestSnapshot({ generation, snapshots, segments }: Listing): Listing {
+  const newest = snapshots.at(-1);
+  if (!newest) return { generation, snapshots, segments };
+  return {
+    generation,
+    snapshots: [newest],
+    segments: segments.filter(({ index }) => index >= newest.index),
+  };
+}
+
+function isSegment(object: SnapshotInfo | SegmentInfo): object is SegmentInfo {
+  return 'offset' in object;
+}
+
+/** In the order of their history: a snapshot comes before the segments of its index. */
+function objectsOf({ snapshots, segments }: Listing): (SnapshotInfo | SegmentInfo)[] {
+  const offsetOf = (object: SnapshotInfo | SegmentInfo): number => (isSegment(object) ? object.offset : -1);
+  return [...snapshots, ...segments].sort((a, b) => a.index - b.index || offsetOf(a) - offsetOf(b));
+}
+
+async function checkListings(
+  store: ObjectStore,
+  listings: readonly Listing[],
+  options: ReplicaCheckOptions,
+): Promise<ReplicaCheck> {
+  const problems: Problem[] = [];
+  const generations: GenerationRange[] = [];
+  const ends = new Map<string, Position>();
+  const keys = new Set<string>();
+  for (const listing of listings) {
+    for (const { key } of objectsOf(listing)) keys.add(key);
+    const check = await checkGeneration(store, listing, options);
+    problems.push(...check.problems);
+    generations.push(check.range);
+    if (check.end) ends.set(listing.generation, check.end);
+  }
+  generations.sort((a, b) => (a.to ?? '').localeCompare(b.to ?? ''));
+  return { problems, generations, ends, keys };
+}
+
+async function checkGeneration(
+  store: ObjectStore,
+  listing: Listing,
+  { parallelism, signal }: ReplicaCheckOptions,
+): Promise<GenerationCheck> {
+  const objects = objectsOf(listing);
+  const check = new GenerationCheck(listing.generation);
+  const fetched = fetchInOrder(store, objects, { parallelism, signal });
+  const bytesTotal = objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const thread = bytesTotal < THREAD_LIMIT ? undefined : startLz4Thread();
+  const contents = decodeInOrder(fetched, objects.length, { transient: true, thread });
+  let segmentCount = 0;
+  try {
+    for await (const { object, chunks, end } of contents) {
+      if (isSegment(object)) await check.segment({ object, chunks, end }, listing.segments[++segmentCount]);
+      else await check.snapshot({ object, chunks, end });
+    }
+    check.finish();
+  } finally {
+    await contents.return(undefined);
+    await thread?.close();
+  }
+  return check;
+}
+
+/** In words how much was checked. */
+export function describeExtent({ generations, keys }: ReplicaCheck): string {
+  const count = generations.length;
+  return `${keys.size} objects of ${count} ${count === 1 ? 'generation' : 'generations'}`;
+}
