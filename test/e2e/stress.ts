@@ -4,15 +4,9 @@ import { promises as fs } from 'node:fs';
 import { pause, type LitestreamProcess } from '../support/process.ts';
 import { withRig, type Rig } from '../support/process-rig.ts';
 import { buildShim } from '../support/shim.ts';
+import { checkPointsInTime } from '../support/points-in-time.ts';
 import { compareDatabases, withSqlite } from '../support/sqlite.ts';
-import {
-  Workload,
-  expectPrefix,
-  generator,
-  readCommits,
-  type CommitLog,
-  type WorkloadOptions,
-} from '../support/workload.ts';
+import { Workload, generator, readCommits, type WorkloadOptions } from '../support/workload.ts';
 
 export interface StressOptions extends Omit<WorkloadOptions, 'path' | 'shim'> {
   readonly durationMs: number;
@@ -38,9 +32,6 @@ export interface StressResult {
   readonly indexes: number;
   readonly pointsInTime: number;
 }
-
-/** Restores tried by index and by time, of each. */
-const MAX_TARGETS = 5;
 
 /** Runs to the end and rejects, naming the seed, when a restore is not what was committed. */
 export async function runStress(options: StressOptions): Promise<StressResult> {
@@ -79,7 +70,7 @@ class Stress {
     const whole = await readCommits(this.#rig.database);
     const difference = await compareDatabases(this.#rig.database, restored);
     if (difference !== undefined) throw new Error(`restore differs from the database: ${difference}`);
-    const pointsInTime = await this.#checkPointsInTime(whole);
+    const pointsInTime = await checkPointsInTime(this.#rig, (await this.#rig.generation()) ?? '', whole);
     const files = await this.#rig.replicaFiles();
     const indexes = new Set(files.filter((name) => name.includes('/wal/')).map((name) => name.split('_')[0]));
     return {
@@ -152,49 +143,6 @@ class Stress {
     this.#replicatorKills++;
     await this.#start();
   }
-
-  /** Every `-index` and `-timestamp` tried is an exact prefix of the commits, and later ones are no shorter. */
-  async #checkPointsInTime(whole: CommitLog): Promise<number> {
-    const generation = (await this.#rig.generation()) ?? '';
-    const series = await this.#targets(generation);
-    for (const { flag, values } of series) {
-      let longest = 0;
-      for (const value of values) {
-        const path = await this.#rig.restored({ args: ['-generation', generation, flag, value] });
-        const log = await readCommits(path);
-        await fs.rm(path);
-        expectPrefix(log, whole);
-        if (log.last < longest)
-          throw new Error(`${flag} ${value} has ${log.last} commits, fewer than before`);
-        longest = log.last;
-      }
-    }
-    return series.reduce((sum, { values }) => sum + values.length, 0);
-  }
-
-  /** Some indexes of a generation, and some times from its snapshot on at which a segment was stored. */
-  async #targets(generation: string): Promise<{ flag: string; values: string[] }[]> {
-    const files = (await this.#rig.replicaFiles()).filter((name) => name.startsWith(generation));
-    const segments = files.filter((name) => name.includes('/wal/'));
-    const time = async (name: string) =>
-      Math.ceil((await fs.stat(`${this.#rig.replica}/generations/${name}`)).mtimeMs);
-    const first = Math.min(
-      ...(await Promise.all(files.filter((name) => !segments.includes(name)).map(time))),
-    );
-    const times = (await Promise.all(segments.map(time))).filter((value) => value >= first);
-    const indexes = [...new Set(segments.map((name) => name.split('/').at(-1)!.slice(0, 8)))];
-    const sorted = times.sort((a, b) => a - b).map((value) => new Date(value).toISOString());
-    return [
-      { flag: '-index', values: pick(indexes, MAX_TARGETS) },
-      { flag: '-timestamp', values: pick(sorted, MAX_TARGETS) },
-    ];
-  }
-}
-
-/** At most `count` of `values`, evenly spread, in order. */
-function pick<T>(values: readonly T[], count: number): T[] {
-  const step = Math.max(1, Math.ceil(values.length / count));
-  return values.filter((_, i) => i % step === 0);
 }
 
 /**

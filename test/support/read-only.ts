@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { LitestreamProcess } from './process.ts';
 import { withRig, type ReplicateOptions, type Rig } from './process-rig.ts';
+import type { OpenOptions, SqliteProcess } from './sqlite.ts';
 
 const run = promisify(execFile);
 
@@ -17,6 +18,11 @@ const NOBODY = 65534;
 
 /** How litestream is kept from writing. */
 export type Barrier = 'read-only mount' | 'another user';
+
+/** Each with what to add to the name of a test that cannot run here. */
+export const BARRIERS: readonly { readonly barrier: Barrier; readonly skip: string | undefined }[] = (
+  ['read-only mount', 'another user'] as const
+).map((barrier) => ({ barrier, skip: CAN_MOUNT ? undefined : ' (skipped: needs root on Linux)' }));
 
 export class ReadOnlySite {
   readonly rig: Rig;
@@ -62,6 +68,11 @@ export class ReadOnlySite {
 
   replicate(options: ReplicateOptions = {}): Promise<LitestreamProcess> {
     return this.rig.replicate(this.options(options));
+  }
+
+  /** Starts an application on the database; ended with the rig. */
+  application(options: Partial<OpenOptions> = {}): Promise<SqliteProcess> {
+    return this.rig.application({ path: this.database, ...options });
   }
 
   /** Of this site, with those of `options` before them. */

@@ -119,7 +119,7 @@ function transaction(random, statements, options) {
   }
 }
 
-/** One step of each kind of load; busy databases are part of the load. */
+/** One step of each kind of load; busy databases are part of the load, unless it says otherwise. */
 const STEPS = {
   write: (random, options) => {
     const done = transaction(random, options.statements, options);
@@ -149,6 +149,7 @@ const LOAD_DEFAULTS = {
   holdMs: 1500,
   pauseMs: 0,
   steps: Infinity,
+  mayBeBusy: true,
 };
 
 /** Runs a load until `stop` or for `steps` steps; how many steps took effect. */
@@ -165,7 +166,7 @@ async function load(given) {
     try {
       done += await STEPS[options.kind](random, options);
     } catch (error) {
-      if (!isBusy(error)) throw error;
+      if (!options.mayBeBusy || !isBusy(error)) throw error;
     }
     // The yield lets messages in.
     await new Promise((resolve) =>

@@ -43,6 +43,8 @@ export interface LoadOptions {
   /** Longest random pause between steps. */
   readonly pauseMs?: number;
   readonly steps?: number;
+  /** False: "database is locked", after the busy timeout, is a failure. Default: true. */
+  readonly mayBeBusy?: boolean;
 }
 
 export type Row = Record<string, string | number | null>;
