@@ -13,6 +13,7 @@ const COMMANDS = [
   'databases',
   'doctor',
   'generations',
+  'init',
   'replicate',
   'restore',
   'snapshots',
