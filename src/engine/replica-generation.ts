@@ -5,6 +5,7 @@ import { formatIndex } from '../format/names.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
+import { EncryptionMemory } from './encryption-record.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
 import { keepRetention } from './replica-housekeeping.ts';
 import { learnPosition } from './replica-position.ts';
@@ -166,16 +167,23 @@ export class GenerationReplication {
   async #learn(store: ObjectStore): Promise<ReplicaProgress | undefined> {
     const { source, logger, stats } = this.#context;
     const { signal } = this.#controller;
-    const start = await persist(this.#context, 'monitor', signal, () =>
-      learnPosition(store, source, this.generation, signal),
-    );
+    const memory = new EncryptionMemory(this.#context, this.generation);
+    const start = await persist(this.#context, 'monitor', signal, async () => {
+      const record = await memory.recall();
+      const { recipients } = memory;
+      const learning = { store, source, generation: this.generation, recipients, record, signal };
+      const point = await learnPosition(learning);
+      if (point.broken === undefined) await memory.begin(record);
+      return point;
+    });
     if (start.broken !== undefined) {
       await this.#restart(start.broken);
       return undefined;
     }
     this.#setSnapshot(start.snapshot);
     stats.oldestSnapshotAtMs ??= start.oldestSnapshotAtMs;
-    return new ReplicaProgress({ store, source, logger, stats }, this.generation, start.stored, start.end);
+    const context = { store, source, logger, stats, memory };
+    return new ReplicaProgress(context, this.generation, start.stored, start.end);
   }
 
   #setSnapshot(snapshot: SnapshotInfo | undefined): void {

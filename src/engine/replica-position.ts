@@ -5,6 +5,7 @@ import { formatIndex } from '../format/names.ts';
 import type { Position } from '../format/position.ts';
 import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import type { EncryptionRecord } from './encryption-record.ts';
 import { type SegmentInfo, type SnapshotInfo, listSegments, listSnapshots } from './catalog.ts';
 import { type SegmentEnd, readSegmentEnd } from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
@@ -22,16 +23,23 @@ export interface StartingPoint {
   readonly broken: string | undefined;
 }
 
+export interface Learning {
+  readonly store: ObjectStore;
+  readonly source: SegmentSource;
+  readonly generation: string;
+  /** Of those that are encrypted for now; undefined: nothing is encrypted. */
+  readonly recipients: string | undefined;
+  /** What was remembered the last time, if something was. */
+  readonly record: EncryptionRecord | undefined;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Learns how far `generation` is stored: one LIST of its snapshots, one of its segments, and one or two GETs.
  * What it finds to be stored belongs to the source's chain; else `broken` says why not.
  */
-export async function learnPosition(
-  store: ObjectStore,
-  source: SegmentSource,
-  generation: string,
-  signal: AbortSignal,
-): Promise<StartingPoint> {
+export async function learnPosition(learning: Learning): Promise<StartingPoint> {
+  const { store, generation, signal } = learning;
   const snapshots = await listSnapshots(store, generation, { signal });
   const segments = await listSegments(store, generation, { signal });
   const snapshot = snapshots.at(-1);
@@ -39,10 +47,20 @@ export async function learnPosition(
   const unknown = { stored: undefined, end: undefined, snapshot, oldestSnapshotAtMs };
   const hole = findHole(snapshot, segments);
   if (hole !== undefined) return { ...unknown, broken: hole };
-  const end = await findEnd(store, source, { snapshot, segments }, signal);
+  const mixed = snapshots.length + segments.length > 0 ? encryptionChange(learning) : undefined;
+  if (mixed !== undefined) return { ...unknown, broken: mixed };
+  const end = await findEnd(learning, { snapshot, segments });
   if (typeof end === 'string') return { ...unknown, broken: end };
   const stored = end && { generation, index: end.index, offset: end.offset };
   return { ...unknown, stored, end: end && 'checksum' in end ? end : undefined, broken: undefined };
+}
+
+/** A generation has one kind of objects: who could read some of them only could restore nothing. */
+function encryptionChange({ generation, recipients, record }: Learning): string | undefined {
+  const known = record?.generation === generation ? record : undefined;
+  if (known?.recipients === recipients) return undefined;
+  if (recipients === undefined) return 'replica is encrypted, and is to be so no longer';
+  return known ? 'replica is encrypted for other recipients' : 'replica is not known to be encrypted';
 }
 
 /** The first index after the newest snapshot whose WAL does not begin in the replica, although a later one is there. */
@@ -67,45 +85,47 @@ interface Contents {
 
 /** The end of what is stored, undefined when nothing is, or the reason why it cannot be continued. */
 async function findEnd(
-  store: ObjectStore,
-  source: SegmentSource,
+  learning: Learning,
   { snapshot, segments }: Contents,
-  signal: AbortSignal,
 ): Promise<Place | string | undefined> {
+  const { source } = learning;
   const last = segments.at(-1);
   if (!last) return snapshot && startOfIndex(source, snapshot.index);
-  const end = await readEnd(store, source, last, signal);
+  const unreadable = `replica's last wal segment cannot be read: ${last.key}`;
+  const end = await readEnd(learning, last);
+  if (end === 'encrypted') return unreadable;
   if (end && end.offset > WAL_HEADER_SIZE) return provenEnd(source, last, end);
   // A bare WAL header, or bytes that do not decode: the segment before it is the proof, and this one is written anew.
   const rewritable =
     end !== undefined || (source.hasIndex(last.index) && source.indexEnd(last.index) > last.offset);
-  if (!rewritable) return `replica's last wal segment cannot be read: ${last.key}`;
+  if (!rewritable) return unreadable;
   const previous = segments.at(-2);
-  if (!previous) {
-    return last.offset === 0
-      ? startOfIndex(source, last.index)
-      : `replica's last wal segment cannot be read: ${last.key}`;
-  }
-  const previousEnd = await readEnd(store, source, previous, signal);
-  if (!previousEnd || !adjoins(source, previous, previousEnd, last)) {
+  if (!previous) return last.offset === 0 ? startOfIndex(source, last.index) : unreadable;
+  const previousEnd = await readEnd(learning, previous);
+  if (!previousEnd || previousEnd === 'encrypted' || !adjoins(source, previous, previousEnd, last)) {
     return `replica's last wal segments cannot be read: ${previous.key}, ${last.key}`;
   }
   return provenEnd(source, previous, previousEnd);
 }
 
-/** Undefined when the segment cannot be decoded. */
+/** Undefined when the segment cannot be decoded; 'encrypted' when it should not need to be decrypted. */
 async function readEnd(
-  store: ObjectStore,
-  source: SegmentSource,
+  { store, source, recipients, record, signal }: Learning,
   segment: SegmentInfo,
-  signal: AbortSignal,
-): Promise<SegmentEnd | undefined> {
+): Promise<SegmentEnd | 'encrypted' | undefined> {
   try {
     return await readSegmentEnd(store, segment, source.pageSizeBytes, signal);
   } catch (error) {
+    if (hasCode(error, 'encrypted')) return recipients === undefined ? 'encrypted' : endOf(segment, record);
     if (hasCode(error, 'corrupt', 'unsupported')) return undefined;
     throw error;
   }
+}
+
+/** The end of a segment that we have stored, and cannot read. */
+function endOf({ index, offset }: SegmentInfo, record: EncryptionRecord | undefined): SegmentEnd | undefined {
+  const last = record?.last;
+  return last?.start === offset && last.end.index === index ? last.end : undefined;
 }
 
 async function provenEnd(

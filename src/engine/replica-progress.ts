@@ -7,6 +7,7 @@ import type { Logger } from '../base/logger.ts';
 import { type Position, comparePositions, formatPosition } from '../format/position.ts';
 import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import type { EncryptionMemory } from './encryption-record.ts';
 import { type SegmentEnd, type SegmentRange, nextSegment, nextStart, putSegment } from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
 import type { ReplicaStats } from './stats.ts';
@@ -16,6 +17,7 @@ export interface ProgressContext {
   readonly source: SegmentSource;
   readonly logger: Logger;
   readonly stats: ReplicaStats;
+  readonly memory: EncryptionMemory;
 }
 
 interface Waiter {
@@ -117,12 +119,13 @@ export class ReplicaProgress {
   }
 
   async #put(range: SegmentRange, signal: AbortSignal): Promise<void> {
-    const { store, source, logger, stats } = this.#context;
+    const { store, source, logger, stats, memory } = this.#context;
     const { generation, index, start, end } = range;
     const position = formatPosition({ generation, index, offset: start });
     logger.debug('write wal segment', { position });
     const startedAtMs = performance.now();
     this.#end = await putSegment(store, source, range, { previous: this.#end, signal });
+    await memory.stored({ start, end: this.#end });
     this.#pending = undefined;
     stats.walBytes += end - start;
     stats.lastUploadAtMs = Date.now();
