@@ -11,7 +11,12 @@ import { STORED_END_TIMEOUT_MS, type StoredEnd } from './read-only-continue.ts';
 import { Replica } from './replica.ts';
 import type { DatabaseStats, SnapshotStats } from './stats.ts';
 import { type DatabaseStatus, type Lasting, databaseStatus } from './status.ts';
-import { type VerificationDepth, type VerificationResult, inconclusive } from './verification-result.ts';
+import {
+  type VerificationDepth,
+  type VerificationResult,
+  describeStop,
+  inconclusive,
+} from './verification-result.ts';
 
 export interface PipelineParts extends DatabaseParts {
   readonly openStore: (config: StoreConfig) => Promise<ObjectStore>;
@@ -191,8 +196,7 @@ export class Pipeline {
    * Verifies the replicas, one after the other; whoever asks while it is done waits. When `signal` fires the result is
    * inconclusive.
    * @param name of one replica; undefined: all
-   * @throws LitestreamError 'not-found' when there is no such replica, 'config' without replicas, 'aborted' when `signal`
-   *   fires while another verification is under way
+   * @throws LitestreamError 'not-found' when there is no such replica, 'config' without replicas
    */
   async verify(
     { name, depth }: { readonly name: string | undefined; readonly depth: VerificationDepth },
@@ -203,14 +207,17 @@ export class Pipeline {
       if (name === undefined) throw new LitestreamError('config', `${this.path} has no replica`);
       throw new LitestreamError('not-found', `${this.path} has no replica ${name}`);
     }
-    return this.#verifying.run(
-      async () => {
-        const results: VerificationResult[] = [];
-        for (const replica of chosen) results.push(await this.#verifyReplica(replica, depth, signal));
-        return results;
-      },
-      { signal },
-    );
+    const all = async (): Promise<VerificationResult[]> => {
+      const results: VerificationResult[] = [];
+      for (const replica of chosen) results.push(await this.#verifyReplica(replica, depth, signal));
+      return results;
+    };
+    try {
+      return await this.#verifying.run(all, { signal });
+    } catch (error) {
+      const message = describeStop('waiting for another verification of the database', error, signal);
+      return chosen.map(({ stats }) => inconclusive(stats.name, message));
+    }
   }
 
   async #verifyReplica(
@@ -226,8 +233,8 @@ export class Pipeline {
     try {
       return await replica.verify(depth, signal);
     } catch (error) {
-      const reason = replica.unstored ?? messageOf(error);
-      return inconclusive(name, `${isTimeout(signal) ? 'not done in time' : 'given up'}: ${reason}`);
+      const stage = `waiting until the replica can be restored: ${replica.unstored ?? 'it is verified already'}`;
+      return inconclusive(name, describeStop(stage, error, signal));
     }
   }
 

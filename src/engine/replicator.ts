@@ -125,8 +125,7 @@ export class Replicator {
 
   /**
    * Verifies the replicas of a database, as Pipeline.verify() says.
-   * @throws LitestreamError 'not-found' when no such database or replica is replicated, 'config' without replicas,
-   *   'aborted' when `signal` fires while another verification of the database is under way
+   * @throws LitestreamError 'not-found' when no such database or replica is replicated, 'config' without replicas
    */
   async verify(
     path: string,

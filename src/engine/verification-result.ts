@@ -1,5 +1,7 @@
 /** What a verification gives: plain data, so that it goes over the control socket as it is. */
 
+import { isTimeout } from '../base/concurrency.ts';
+import { messageOf } from '../base/errors.ts';
 import type { Position } from '../format/position.ts';
 
 /** Something that is wrong with a replica. */
@@ -55,6 +57,13 @@ export function describeProblems(problems: readonly Problem[]): string {
   const [first] = problems;
   const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
   return `${first?.message ?? ''}${more}`;
+}
+
+/** Why something could not be done, for the message of an inconclusive result. @param stage what was under way */
+export function describeStop(stage: string, error: unknown, signal: AbortSignal): string {
+  if (isTimeout(signal)) return `not done in time: ${stage}`;
+  if (signal.aborted) return `given up while ${stage}`;
+  return `${stage}: ${messageOf(error)}`;
 }
 
 /** A result of which only the reason is known. */

@@ -23,9 +23,15 @@ export function isDamage(error: unknown): error is LitestreamError {
   return hasCode(error, 'corrupt', 'gap', 'not-found');
 }
 
-function discard(pageSizeBytes: number): PageSink {
-  const nothing = (): void => undefined;
-  return { pageSizeBytes, put: nothing, cut: nothing, full: false, flush: () => Promise.resolve() };
+/** Keeps nothing of the pages but how many there are. */
+function discard(pageSizeBytes: number, onSize: (sizeBytes: number) => void): PageSink {
+  return {
+    pageSizeBytes,
+    put: () => undefined,
+    cut: (pageCount) => onSize(pageCount * pageSizeBytes),
+    full: false,
+    flush: () => Promise.resolve(),
+  };
 }
 
 /** The chain from one snapshot on. */
@@ -51,6 +57,7 @@ export class GenerationCheck {
   #snapshotCount = 0;
   #objectCount = 0;
   #sizeBytes = 0;
+  #restoredSizeBytes = 0;
 
   constructor(generation: string) {
     this.#generation = generation;
@@ -64,13 +71,18 @@ export class GenerationCheck {
     return { generation: this.#generation, index, offset };
   }
 
+  /** Of the largest database file that is restored on the way. */
+  get restoredSizeBytes(): number {
+    return this.#restoredSizeBytes;
+  }
+
   /** @throws what the store throws */
   async snapshot(content: Content<SnapshotInfo>): Promise<void> {
     const { object } = content;
     this.#snapshotCount++;
     this.#count(object);
     this.#closeBefore(object);
-    let found: { pageSizeBytes: number; trailer: SnapshotTrailer | undefined };
+    let found: FoundSnapshot;
     try {
       found = await readSnapshot(content);
     } catch (error) {
@@ -78,11 +90,15 @@ export class GenerationCheck {
       this.#damaged(error, object.key, `snapshot ${object.key}`);
       return;
     }
-    const { pageSizeBytes, trailer } = found;
+    const { sizeBytes, pageSizeBytes, trailer } = found;
+    const grow = (size: number): void => {
+      this.#restoredSizeBytes = Math.max(this.#restoredSizeBytes, size);
+    };
+    grow(sizeBytes);
     const timeMs = trailer?.timeMs ?? object.createdAt.getTime();
     this.#fromMs ??= timeMs;
     this.#toMs = Math.max(this.#toMs ?? timeMs, timeMs);
-    const applier = new WalApplier(discard(pageSizeBytes), trailer);
+    const applier = new WalApplier(discard(pageSizeBytes, grow), trailer);
     this.#chain = { applier, snapshot: object, nextIndex: object.index };
   }
 
@@ -230,11 +246,13 @@ function missingBefore({ generation, index, offset }: SegmentInfo, before: Chain
   return fromEnd ? segmentKey(generation, before.index, before.offset) : segmentKey(generation, index, 0);
 }
 
-async function readSnapshot({
-  object,
-  chunks,
-  end,
-}: Content<SnapshotInfo>): Promise<{ pageSizeBytes: number; trailer: SnapshotTrailer | undefined }> {
+interface FoundSnapshot {
+  readonly sizeBytes: number;
+  readonly pageSizeBytes: number;
+  readonly trailer: SnapshotTrailer | undefined;
+}
+
+async function readSnapshot({ object, chunks, end }: Content<SnapshotInfo>): Promise<FoundSnapshot> {
   const head = Buffer.alloc(DATABASE_HEADER_SIZE);
   let sizeBytes = 0;
   for await (const chunk of chunks) {
@@ -242,5 +260,5 @@ async function readSnapshot({
     sizeBytes += chunk.byteLength;
   }
   const { pageSizeBytes } = parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
-  return { pageSizeBytes, trailer: checkSnapshot(object, end(), { sizeBytes, pageSizeBytes }) };
+  return { sizeBytes, pageSizeBytes, trailer: checkSnapshot(object, end(), { sizeBytes, pageSizeBytes }) };
 }

@@ -6,6 +6,7 @@
 import { startLz4Thread } from '../format/lz4-frame.ts';
 import type { Position } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { withRetry } from '../storage/retrying-store.ts';
 import {
   type SegmentInfo,
   type SnapshotInfo,
@@ -21,6 +22,7 @@ import { GenerationCheck } from './verify-chain.ts';
 
 /** Listed and found changed so often at most. */
 const ATTEMPTS = 3;
+const REQUEST_ATTEMPTS = 6;
 /** Decompressing as many bytes takes longer than starting a thread for it. */
 const THREAD_LIMIT = 4 << 20;
 
@@ -43,6 +45,8 @@ export interface ReplicaCheck {
   readonly ends: ReadonlyMap<string, Position>;
   /** Keys of all objects that were checked. */
   readonly keys: ReadonlySet<string>;
+  /** A restore takes no more disk. */
+  readonly restoredSizeBytes: number;
 }
 
 interface Listing {
@@ -53,8 +57,12 @@ interface Listing {
   readonly segments: readonly SegmentInfo[];
 }
 
-/** @throws what the store throws, 'unsupported' for objects of a newer format, 'aborted' by the signal */
-export async function checkReplica(store: ObjectStore, options: ReplicaCheckOptions): Promise<ReplicaCheck> {
+/** @throws what the store throws after some attempts, 'unsupported' for objects of a newer format, 'aborted' by the signal */
+export async function checkReplica(
+  replica: ObjectStore,
+  options: ReplicaCheckOptions,
+): Promise<ReplicaCheck> {
+  const store = withRetry(replica, { attempts: REQUEST_ATTEMPTS, signal: options.signal });
   for (let attempt = 1; ; attempt++) {
     const listings = await list(store, options);
     const check = await checkListings(store, listings, options);
@@ -130,15 +138,17 @@ async function checkListings(
   const generations: GenerationRange[] = [];
   const ends = new Map<string, Position>();
   const keys = new Set<string>();
+  let restoredSizeBytes = 0;
   for (const listing of listings) {
     for (const { key } of objectsOf(listing)) keys.add(key);
     const check = await checkGeneration(store, listing, options);
     problems.push(...check.problems);
     generations.push(check.range);
+    restoredSizeBytes = Math.max(restoredSizeBytes, check.restoredSizeBytes);
     if (check.end) ends.set(listing.generation, check.end);
   }
   generations.sort((a, b) => (a.to ?? '').localeCompare(b.to ?? ''));
-  return { problems, generations, ends, keys };
+  return { problems, generations, ends, keys, restoredSizeBytes };
 }
 
 async function checkGeneration(

@@ -10,7 +10,7 @@
 
 import { join } from 'node:path';
 import { createReadStream } from 'node:fs';
-import { isTimeout, sleep, throwIfAborted } from '../base/concurrency.ts';
+import { sleep, throwIfAborted } from '../base/concurrency.ts';
 import { hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { segmentKey } from '../format/names.ts';
@@ -28,6 +28,7 @@ import {
   type VerificationDepth,
   type VerificationResult,
   describeProblems,
+  describeStop,
 } from './verification-result.ts';
 import { objectOfPage } from './verify-blame.ts';
 import { isDamage } from './verify-chain.ts';
@@ -276,15 +277,13 @@ class Verification {
     const { signal, unstored } = this.#request;
     const lacking = this.#stage.startsWith('waiting until') ? unstored() : undefined;
     const stage = lacking === undefined ? this.#stage : `${this.#stage}: ${lacking}`;
-    let message = `${stage}: ${messageOf(error)}`;
-    if (isTimeout(signal)) message = `not done in time: ${stage}`;
-    else if (signal.aborted) message = `given up while ${stage}`;
+    const message = describeStop(stage, error, signal);
     return { result: 'inconclusive', message, problems: [], generations: [] };
   }
 }
 
-/** A logger for the restore: its steps are of no interest while it works. */
-function quietLogger(logger: Logger): Logger {
+/** A logger for the restore: its steps are of no interest, and what it finds is told by the result. */
+export function quietLogger(logger: Logger): Logger {
   return {
     debug: (message, attributes) => logger.debug(message, attributes),
     info: (message, attributes) => logger.debug(message, attributes),
