@@ -7,34 +7,38 @@ import tseslint from 'typescript-eslint';
  */
 const layers: Record<string, { forbid: string[]; reason: string }> = {
   base: {
-    forbid: ['sqlite', 'format', 'storage', 'engine', 'config', 'control', 'web', 'cmd'],
+    forbid: ['sqlite', 'format', 'storage', 'engine', 'config', 'control', 'web', 'library', 'cmd'],
     reason: 'base/ knows nothing of the product: everything else stands on it.',
   },
   sqlite: {
-    forbid: ['format', 'storage', 'engine', 'config', 'control', 'web', 'cmd'],
+    forbid: ['format', 'storage', 'engine', 'config', 'control', 'web', 'library', 'cmd'],
     reason: 'sqlite/ describes what SQLite puts on disk and must not know what we make of it.',
   },
   format: {
-    forbid: ['storage', 'engine', 'config', 'control', 'web', 'cmd'],
+    forbid: ['storage', 'engine', 'config', 'control', 'web', 'library', 'cmd'],
     reason: 'format/ is the byte layout of a replica: pure, usable without a store or a database.',
   },
   storage: {
-    forbid: ['sqlite', 'format', 'engine', 'config', 'control', 'web', 'cmd'],
+    forbid: ['sqlite', 'format', 'engine', 'config', 'control', 'web', 'library', 'cmd'],
     reason: 'A driver is an object store: it must not know generations, WAL or the engine.',
   },
   engine: {
-    forbid: ['config', 'control', 'web', 'cmd'],
+    forbid: ['config', 'control', 'web', 'library', 'cmd'],
     reason: 'The engine takes resolved options; it never reads a config file and never prints.',
   },
   config: {
-    forbid: ['control', 'web', 'cmd'],
+    forbid: ['control', 'web', 'library', 'cmd'],
     reason: 'Config resolves to engine options; commands and pages use it, not the reverse.',
   },
   control: {
-    forbid: ['web', 'cmd'],
+    forbid: ['web', 'library', 'cmd'],
     reason: 'control/ answers and asks about a running replication; it shows nothing.',
   },
-  web: { forbid: ['cmd'], reason: 'Nobody imports cmd/: commands are the outermost layer.' },
+  web: {
+    forbid: ['library', 'cmd'],
+    reason: 'Pages show what control/ knows; applications and commands use them, not the reverse.',
+  },
+  library: { forbid: ['cmd'], reason: 'Nobody imports cmd/: commands are the outermost layer.' },
 };
 
 const onlyConnection = {

@@ -1,12 +1,13 @@
 /** From arguments to replicas: a replica URL, or a database of the config file. */
 
 import { LitestreamError } from '../base/errors.ts';
-import { quoteGo } from '../base/logger.ts';
 import type { Config } from '../config/index.ts';
 import { DATABASE_DEFAULTS, DEFAULT_SHUTDOWN_TIMEOUT_MS, REPLICA_DEFAULTS } from '../engine/options.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { CommandContext } from './context.ts';
+
+export { replicaNotFound } from '../config/find-replica.ts';
 
 export interface ReplicaTarget {
   readonly name: string;
@@ -104,12 +105,4 @@ export async function resolveTarget(
   const { database, note } = findDatabase(config, argument, context);
   if (note !== undefined) context.logger.info(note);
   return { database, replicas: database.replicas };
-}
-
-/** What `-replica` names is not there. */
-export function replicaNotFound(name: string, databasePath: string): LitestreamError {
-  return new LitestreamError(
-    'not-found',
-    `replica ${quoteGo(name)} not found for database ${quoteGo(databasePath)}`,
-  );
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { lstatSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemCode, wrapError } from '../base/errors.ts';
+import { systemCode } from '../base/errors.ts';
 
 /** What fits in `sockaddr_un` with a zero behind it. */
 export const MAX_SOCKET_PATH_BYTES: number = process.platform === 'linux' ? 107 : 103;
@@ -31,18 +31,19 @@ export function runtimeSocketPath(wanted: string, env: Readonly<Record<string, s
 }
 
 /**
- * A folder on this host that every process of this user finds by the same `purpose`. It is made if need be, for this user
- * alone. Its place does not depend on the environment, which processes of one application do not always share.
- * @throws LitestreamError 'permission', 'io'
+ * A folder on this host that every process of this user finds by the same `purpose`, made if need be, for this user alone. Its
+ * place does not depend on the environment, which processes of one application do not always share.
+ * @returns undefined where there is no place for temporary files
  */
-export function hostFolder(purpose: string): string {
-  const path = join(privateFolder('/tmp'), shortHash(purpose));
+export function hostFolder(purpose: string): string | undefined {
+  const parent = join('/tmp', `litestream-${process.getuid?.() ?? 0}`);
+  const path = join(parent, shortHash(purpose));
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw wrapError(error, `make folder ${path}`);
+  } catch {
+    return undefined; // As in a container whose files are all read-only.
   }
-  return path;
+  return isOwnFolder(parent) && isOwnFolder(path) ? path : undefined;
 }
 
 function shortHash(text: string): string {

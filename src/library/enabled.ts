@@ -1,0 +1,31 @@
+/** Where replication runs: in production, or where it is asked for. */
+
+import type { Env } from '../config/index.ts';
+
+export interface EnabledOptions {
+  /**
+   * Whether to replicate here: a boolean, or the name of an environment variable that says so. Default: what
+   * `LITESTREAM_ENABLED` says, else true if `NODE_ENV` is `production`.
+   */
+  readonly enabled?: boolean | string | undefined;
+}
+
+const DEFAULT_VARIABLE = 'LITESTREAM_ENABLED';
+const NO: ReadonlySet<string> = new Set(['', '0', 'false', 'no', 'off']);
+
+/** Undefined when it is to run, else why not and how to change that. */
+export function reasonForOff({ enabled }: EnabledOptions, env: Env): string | undefined {
+  if (enabled === true) return undefined;
+  if (enabled === false) return 'the option enabled is false';
+  if (enabled !== undefined)
+    return says(env[enabled]) ? undefined : `the variable ${enabled} does not say yes`;
+  const value = env[DEFAULT_VARIABLE];
+  if (value !== undefined)
+    return says(value) ? undefined : `${DEFAULT_VARIABLE} is ${value === '' ? 'empty' : value}`;
+  if (env['NODE_ENV'] === 'production') return undefined;
+  return `NODE_ENV is not production: set ${DEFAULT_VARIABLE}=1 or the option enabled to replicate here`;
+}
+
+function says(value: string | undefined): boolean {
+  return value !== undefined && !NO.has(value.trim().toLowerCase());
+}

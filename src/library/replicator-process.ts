@@ -1,0 +1,126 @@
+/** One `litestream replicate` as a child of the application's process. */
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { type ErrorCode, LitestreamError } from '../base/errors.ts';
+import { type SupervisionMessage, supervisionVariables } from '../control/supervision.ts';
+import type { LogEntry } from './log.ts';
+import { parseLogLine } from './log.ts';
+import type { ResolvedConfig } from './source.ts';
+
+const COMMAND = fileURLToPath(new URL('../../bin/litestream', import.meta.url));
+
+/** What would change or debug the child although it was meant for the application. */
+const APPLICATION_VARIABLES: readonly string[] = ['NODE_OPTIONS', 'NODE_V8_COVERAGE', 'NODE_UNIQUE_ID'];
+
+/** How a child ended. */
+export interface ProcessEnd {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** Why it ended, in its own words; undefined when it did not say. */
+  readonly failure: { readonly code: ErrorCode | 'internal'; readonly message: string } | undefined;
+}
+
+export interface ReplicatorProcessOptions {
+  readonly resolved: ResolvedConfig;
+  /** The folder of the lock that elects one replicator; see electionFolder(). */
+  readonly folder: string | undefined;
+  readonly cwd: string;
+  /** Called with each line that it writes. */
+  readonly onLog: (entry: LogEntry) => void;
+  /** Called once, when it replicates. */
+  readonly onReady: () => void;
+}
+
+export class ReplicatorProcess {
+  readonly pid: number;
+  /** Resolves when it is gone and its last line was handed on. Never rejects. */
+  readonly ended: Promise<ProcessEnd>;
+  readonly #child: ChildProcess;
+  #failure: ProcessEnd['failure'];
+
+  /** Does not keep the application's process alive. @throws LitestreamError 'usage', 'io' when it cannot be started */
+  constructor(options: ReplicatorProcessOptions) {
+    const { resolved, folder, cwd, onReady } = options;
+    const variables = supervisionVariables(folder, resolved.text);
+    if (variables === undefined) {
+      throw new LitestreamError('usage', 'databases are too many for an option: put them in a config file');
+    }
+    const env = { ...resolved.env, ...variables };
+    for (const name of APPLICATION_VARIABLES) Reflect.deleteProperty(env, name);
+    const source = resolved.path === undefined ? ['-no-expand-env'] : ['-config', resolved.path];
+    const child = fork(COMMAND, ['replicate', ...source], {
+      cwd,
+      env,
+      execArgv: [],
+      // What a terminal sends to the application must not end the child while the application still writes.
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    this.#child = child;
+    this.pid = child.pid ?? 0;
+    child.on('message', (message) => {
+      const said = message as SupervisionMessage;
+      if (said.type === 'ready') onReady();
+      else this.#failure = said;
+    });
+    this.ended = this.#end(this.#readLines(options.onLog));
+    this.#hold('unref');
+  }
+
+  /**
+   * Has it store what is committed and end. Keeps the application's process alive for that long.
+   * @param timeoutMs after which it is killed
+   */
+  async stop(timeoutMs: number): Promise<ProcessEnd> {
+    this.#hold('ref');
+    if (this.#child.connected) this.#child.disconnect();
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);
+    const end = await this.ended;
+    clearTimeout(timer);
+    return end;
+  }
+
+  /** Resolves when both streams have ended. */
+  async #readLines(onLog: (entry: LogEntry) => void): Promise<void> {
+    const streams = [this.#child.stdout, this.#child.stderr].filter((stream) => stream !== null);
+    await Promise.all(
+      streams.map(
+        (input) =>
+          new Promise<void>((resolve) => {
+            // A stream that breaks has no more lines; why the process ends is told elsewhere.
+            input.on('error', () => resolve());
+            const lines = createInterface({ input });
+            lines.on('line', (line) => onLog(parseLogLine(line)));
+            lines.on('close', resolve);
+          }),
+      ),
+    );
+  }
+
+  #end(read: Promise<void>): Promise<ProcessEnd> {
+    return new Promise((resolve) => {
+      let over = false;
+      const finish = (code: number | null, signal: NodeJS.Signals | null): void => {
+        if (over) return;
+        over = true;
+        void read.then(() => resolve({ code, signal, failure: this.#failure }));
+      };
+      this.#child.on('exit', finish);
+      this.#child.on('error', (error) => {
+        // Also what goes wrong with a message or a signal: only what was never started will not exit.
+        if (this.#child.pid !== undefined) return;
+        this.#failure = { code: 'io', message: `cannot start litestream: ${error.message}` };
+        finish(null, null);
+      });
+    });
+  }
+
+  #hold(action: 'ref' | 'unref'): void {
+    this.#child[action]();
+    this.#child.channel?.[action]();
+    for (const stream of [this.#child.stdout, this.#child.stderr]) (stream as Socket | null)?.[action]();
+  }
+}
