@@ -4,10 +4,11 @@ import { LitestreamError } from '../base/errors.ts';
 import { explanation } from '../control/status-report.ts';
 import type { Survey } from '../control/survey.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
+import type { Mode } from '../engine/status.ts';
 import { CONFIG_FLAGS, JSON_FLAG, defineCommand } from './command.ts';
 import type { Command } from './command.ts';
 import { type Column, printRows } from './listing.ts';
-import { durationWord, lagOf } from './status-words.ts';
+import { durationWord, lagOf, modeOf } from './status-words.ts';
 import { readConfig } from './target.ts';
 
 /** Together they leave time to start and to print within two seconds. */
@@ -23,6 +24,7 @@ interface StatusRow extends DatabaseRow {
   readonly status: string;
   /** In milliseconds. */
   readonly lag: number | null;
+  readonly mode: Mode | null;
 }
 
 const COLUMNS: readonly Column<DatabaseRow>[] = [
@@ -36,6 +38,7 @@ const STATUS_COLUMNS: readonly Column<StatusRow>[] = [
   { header: 'replicas', format: (row) => row.replicas.join(',') || '-' },
   { header: 'status' },
   { header: 'lag', format: (row) => durationWord(row.lag) },
+  { header: 'mode', jsonOnly: true },
 ];
 
 export const command: Command = defineCommand({
@@ -61,7 +64,9 @@ export const command: Command = defineCommand({
     const statuses = surveyed.map(({ status }) => status);
     const statusRows = rows.flatMap((row, i): StatusRow[] => {
       const status = statuses[i];
-      return status ? [{ ...row, status: status.state, lag: lagOf(status) ?? null }] : [];
+      return status
+        ? [{ ...row, status: status.state, lag: lagOf(status) ?? null, mode: modeOf(status) }]
+        : [];
     });
     printRows(context, STATUS_COLUMNS, statusRows);
     const ill = statuses.filter(({ healthy }) => !healthy);

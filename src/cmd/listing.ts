@@ -15,6 +15,8 @@ import type { ReplicaTarget, Target } from './target.ts';
 export interface Column<Row> {
   readonly header: Extract<keyof Row, string>;
   readonly format?: (row: Row) => string;
+  /** The table, which other programs split, does not have it. */
+  readonly jsonOnly?: boolean;
 }
 
 /** Prints rows as `-json` says. Values print in the table as they are unless their column says how. */
@@ -28,12 +30,13 @@ export function printRows<Row extends object>(
     context.print(`${JSON.stringify(objects, null, 2)}\n`);
     return;
   }
+  const shown = columns.filter(({ jsonOnly }) => jsonOnly !== true);
   const lines = rows.map((row) =>
-    columns.map(({ header, format }) => (format === undefined ? String(row[header]) : format(row))),
+    shown.map(({ header, format }) => (format === undefined ? String(row[header]) : format(row))),
   );
   context.print(
     formatTable(
-      columns.map(({ header }) => header),
+      shown.map(({ header }) => header),
       lines,
     ),
   );

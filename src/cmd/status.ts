@@ -6,7 +6,7 @@ import type { ProcessStatus } from '../engine/status.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, JSON_FLAG, defineCommand, onePositional } from './command.ts';
 import type { Command, CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
-import { durationWord } from './status-words.ts';
+import { durationWord, modeNote } from './status-words.ts';
 import { formatTable } from './table.ts';
 import { readConfig } from './target.ts';
 
@@ -110,9 +110,10 @@ function print(context: CommandContext, { running, process, databases }: Survey)
       ? 'replicate cannot be asked'
       : 'not running';
   context.print(`${who}\n\n${formatTable(HEADER, databases.flatMap(rowsOf))}`);
-  const notes = databases
-    .filter(({ status }) => status.reason !== null)
-    .map(({ status }) => explanation(status));
+  const notes = databases.flatMap(({ status }) => [
+    ...(status.reason === null ? [] : [explanation(status)]),
+    ...[modeNote(status)].filter((note) => note !== undefined),
+  ]);
   if (notes.length > 0) context.print(`\n${notes.join('\n')}\n`);
 }
 

@@ -271,6 +271,7 @@ export class Database extends ShadowSource implements SegmentSource {
     return {
       stats: this.refreshStats(),
       metaPath: this.metaPath,
+      mode: this.#closed || (session && !session.writable) ? 'read-only' : session && 'read-write',
       monitorIntervalMs: this.#intervalMs,
       position: this.#announced,
       followed: this.followed,

@@ -45,6 +45,7 @@ export class RotationControl {
   async rotateIfDue(session: DatabaseSession): Promise<boolean | undefined> {
     const { writable } = session;
     const wal = walExtent(session);
+    if (!writable) this.#leaveToApplication(session, wal);
     if (!writable || !wal || !this.#schedule.isDue(wal, performance.now())) return undefined;
     const startMs = performance.now();
     const checkpoints = this.#stats.checkpoints.get('PASSIVE');
@@ -67,6 +68,12 @@ export class RotationControl {
     return false;
   }
 
+  /** A WAL that we may only read can be started over by its application alone. */
+  #leaveToApplication(session: DatabaseSession, wal: WalExtent | undefined): void {
+    if ((wal?.frames ?? 0) < this.#limitFrames(session)) this.#failure = undefined;
+    else this.#failure ??= { reason: 'its application does not finish a checkpoint', sinceMs: Date.now() };
+  }
+
   #failed(session: DatabaseSession, reason: string, nowMs: number): void {
     const sinceMs = this.#failure?.sinceMs ?? Date.now();
     // A snapshot of ours ends by itself.
@@ -83,12 +90,15 @@ export class RotationControl {
     const walIndex = this.#failure && session.walIndex();
     if (!this.#failure || !walIndex) return { obstacle: undefined, pin: undefined };
     const pin = findWalPin(walIndex, `${session.realPath}-shm`);
-    const { maxCheckpointPageCount } = this.#options;
-    const limit =
-      maxCheckpointPageCount > 0 ? maxCheckpointPageCount : WARN_WAL_BYTES / session.pageSizeBytes;
-    if (walIndex.mxFrame < limit) return { obstacle: undefined, pin };
+    if (walIndex.mxFrame < this.#limitFrames(session)) return { obstacle: undefined, pin };
     const { reason, sinceMs } = this.#failure;
     return { obstacle: { reason: pin.slot === null ? reason : describeWalPin(pin), sinceMs }, pin };
+  }
+
+  /** From so many frames on a WAL is longer than it should be. */
+  #limitFrames({ pageSizeBytes }: DatabaseSession): number {
+    const { maxCheckpointPageCount } = this.#options;
+    return maxCheckpointPageCount > 0 ? maxCheckpointPageCount : WARN_WAL_BYTES / pageSizeBytes;
   }
 }
 

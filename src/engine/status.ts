@@ -66,9 +66,13 @@ export interface ReplicaStatus {
   readonly retentionRefused: boolean;
 }
 
+export type Mode = 'read-write' | 'read-only';
+
 export interface DatabaseStatus {
   readonly path: string;
   readonly metaPath: string;
+  /** `read-only`: the database or its folder cannot be written, so only its application checkpoints. */
+  readonly mode: Mode | null;
   readonly state: State;
   readonly healthy: boolean;
   readonly reason: string | null;
@@ -119,6 +123,8 @@ export interface ReplicaFacts {
 export interface DatabaseFacts {
   readonly stats: DatabaseStats;
   readonly metaPath: string;
+  /** Undefined while it is not open. */
+  readonly mode?: Mode | undefined;
   readonly monitorIntervalMs: number;
   readonly position: Position | undefined;
   readonly followed: boolean;
@@ -173,10 +179,14 @@ export function processStatus(
 export function databaseStatus(facts: DatabaseFacts, nowMs: number): DatabaseStatus {
   const { stats, metaPath, position, pin } = facts;
   const replicas = facts.replicas.map((replica) => replicaStatus(replica, facts, nowMs));
-  const verdict = ownVerdict(facts, nowMs) ?? verdictOfReplicas(replicas);
+  const own = ownVerdict(facts, nowMs);
+  // A database that nobody uses may be in its replicas all the same: while they fail there is more to say than to wait.
+  const isStored = own?.state !== 'waiting' || replicas.every(({ healthy }) => healthy);
+  const verdict = own && isStored ? own : verdictOfReplicas(replicas);
   return {
     path: stats.path,
     metaPath,
+    mode: facts.mode ?? null,
     ...shown(verdict),
     sizeBytes: stats.sizeBytes,
     walSizeBytes: stats.walSizeBytes,

@@ -264,8 +264,15 @@ describe('finds', () => {
     await fs.chmod(join(dir, 'app.db'), 0o400);
     await fs.mkdir(join(dir, '.app.db-litestream'), { mode: 0o500 });
     const { lines } = await doctor(db(S3));
-    expectFinding(lines, 'failure', /writable: cannot write .*app\.db.*let user \d+ write/);
-    expectFinding(lines, 'failure', /meta directory: cannot write in/);
+    expectFinding(lines, 'ok', /writable: it can only be read: .*\(none has now\).*leaves checkpoints/);
+    expectFinding(lines, 'failure', /meta directory: .*no place for the meta directory: mount a volume at/);
+  });
+
+  it.skipIf(process.getuid?.() === 0)('a rollback journal that cannot be switched', async () => {
+    await fs.rm(join(dir, 'app.db'));
+    await makeDatabase(join(dir, 'app.db'), 'delete');
+    await fs.chmod(join(dir, 'app.db'), 0o400);
+    expectFinding((await doctor(db(S3))).lines, 'failure', /writable: .*cannot switch it to WAL.*PRAGMA/);
   });
 
   it('a clock that is wrong', async () => {

@@ -18,6 +18,8 @@ export interface ReadOnlyLoad {
   readonly readerHoldMs?: number;
   /** A process that checkpoints with RESTART and TRUNCATE, with pauses up to this long; 0: none. */
   readonly checkpointEveryMs?: number;
+  /** So many processes write all the time beside the writer, which has to wait for them. */
+  readonly saturatingWriters?: number;
   /** Of the writer's connection. */
   readonly pragmas?: readonly string[];
 }
@@ -138,10 +140,12 @@ class Run {
   }
 
   async #startOthers(): Promise<void> {
-    const { readerHoldMs = 0, checkpointEveryMs = 0, seed } = this.#load;
+    const { readerHoldMs = 0, checkpointEveryMs = 0, saturatingWriters = 0, seed } = this.#load;
+    const writers = Array.from({ length: saturatingWriters }, (_, i) => i + 2);
     const loads: LoadOptions[] = [
       ...(readerHoldMs > 0 ? [{ kind: 'read', holdMs: readerHoldMs, pauseMs: 50, seed } as const] : []),
       ...(checkpointEveryMs > 0 ? [{ kind: 'checkpoint', pauseMs: checkpointEveryMs, seed } as const] : []),
+      ...writers.map((writer) => ({ kind: 'write', writer, seed: seed + writer, maxRows: 20 }) as const),
     ];
     for (const load of loads) {
       const process = await this.#site.application();

@@ -12,6 +12,7 @@ import {
   parseDatabaseHeader,
   type DatabaseHeader,
 } from '../../sqlite/database-header.ts';
+import { findWritable } from '../../sqlite/writable-path.ts';
 import { formatBytes } from '../progress.ts';
 import type { Report } from './report.ts';
 
@@ -41,7 +42,7 @@ export async function checkDatabase(
   const { header, sizeBytes } = read;
   report.ok('readable', `${formatBytes(sizeBytes)}, pages of ${header.pageSizeBytes} bytes`);
   checkFormat(header, report);
-  await checkWritable(realPath, report);
+  await checkWritable(realPath, header, report);
   const walSizeBytes = await checkWal(realPath, header, report);
   return { sizeBytes, walSizeBytes, pageSizeBytes: header.pageSizeBytes };
 }
@@ -145,23 +146,37 @@ function formatVersion(version: number): string {
   return [Math.floor(version / 1e6), Math.floor(version / 1e3) % 1e3, version % 1e3].join('.');
 }
 
-/** Replicating takes locks in `-shm` and checkpoints into the database file: it needs to write, though it adds nothing. */
-async function checkWritable(path: string, report: Report): Promise<void> {
-  const needed = [path];
-  for (const beside of [`${path}-wal`, `${path}-shm`]) {
-    needed.push((await isThere(beside)) ? beside : dirname(path));
-  }
-  const refused: string[] = [];
-  for (const item of new Set(needed)) if (!(await isWritable(item))) refused.push(item);
-  if (refused.length === 0) {
+/** What cannot be written makes replicate follow the database without checkpoints, by locks that its application shares. */
+async function checkWritable(path: string, header: DatabaseHeader, report: Report): Promise<void> {
+  if (findWritable(path) !== undefined) {
     report.ok('writable', 'the database, its -wal and its -shm');
     return;
   }
-  const list = refused.join(', ');
-  report.failure(
+  if (!header.walMode) {
+    report.failure(
+      'writable',
+      `user ${userId()} can only read ${path} or its folder, so replicate cannot switch it to WAL`,
+      'have the application run PRAGMA journal_mode = WAL once',
+    );
+    return;
+  }
+  const unreadable: string[] = [];
+  for (const beside of [`${path}-wal`, `${path}-shm`]) {
+    if ((await isThere(beside)) && !(await can(beside, constants.R_OK))) unreadable.push(beside);
+  }
+  if (unreadable.length > 0) {
+    report.failure(
+      'writable',
+      `cannot even read ${unreadable.join(', ')}`,
+      `let user ${userId()} read there`,
+    );
+    return;
+  }
+  const inUse = await isThere(`${path}-shm`);
+  report.ok(
     'writable',
-    `cannot write ${list}: checkpoints and locks need it`,
-    `let user ${userId()} write there`,
+    `it can only be read: replicate follows it while an application has it open${inUse ? '' : ' (none has now)'}, ` +
+      'and leaves checkpoints to that application',
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { systemCode } from '../../base/errors.ts';
+import { messageOf, systemCode } from '../../base/errors.ts';
 import {
   describeLocation,
   exportCredentials,
@@ -13,8 +13,8 @@ import {
   parseReplicaUrl,
 } from '../../config/index.ts';
 import type { Config } from '../../config/index.ts';
-import { defaultMetaPath } from '../../engine/database-path.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
+import { placeMetaDirectory, stateDirectories } from '../../engine/read-only-meta.ts';
 import { openStore } from '../../storage/registry.ts';
 import { withRetry } from '../../storage/retrying-store.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';
@@ -93,11 +93,12 @@ class Doctor {
 
   async #checkDatabase(database: DatabaseOptions): Promise<void> {
     const report = this.#report;
-    const { path, replicas, metaPath = defaultMetaPath(path) } = database;
+    const { path, replicas } = database;
     report.begin(`database ${path}`);
     const facts = await checkDatabase(database, report);
-    await checkMetaDirectory(metaPath, report);
-    if (facts !== undefined) await checkMetaDisk(metaPath, database, facts, this.#diskChecker());
+    const metaPath = this.#metaPathOf(database);
+    if (metaPath !== undefined) await checkMetaDirectory(metaPath, report);
+    if (facts && metaPath !== undefined) await checkMetaDisk(metaPath, database, facts, this.#diskChecker());
     if (replicas.length === 0) {
       report.failure('replicas', 'there are none: nothing is backed up', 'list one under replicas');
     }
@@ -107,6 +108,16 @@ class Doctor {
         facts,
         intervals,
       });
+    }
+  }
+
+  /** Where replicate would put it. Reports when there is no place. */
+  #metaPathOf(database: DatabaseOptions): string | undefined {
+    try {
+      return placeMetaDirectory(database, stateDirectories(this.#examination.host.env));
+    } catch (error) {
+      this.#report.failure('meta directory', messageOf(error));
+      return undefined;
     }
   }
 
