@@ -16,6 +16,7 @@ export const COMMAND_SUMMARIES = {
   status: 'show how the running replication is',
   sync: 'have the running replication store what is committed now',
   timeline: 'list to which times a database can be restored',
+  verify: 'prove that what is stored can be restored, or say what is wrong with it',
   version: 'print the version',
   wal: 'list the WAL segments in the replicas of a database',
 } as const;

@@ -22,6 +22,7 @@ const COMMANDS: Record<CommandName, () => Promise<{ command: Command }>> = {
   status: () => import('./status.ts'),
   sync: () => import('./sync.ts'),
   timeline: () => import('./timeline.ts'),
+  verify: () => import('./verify.ts'),
   version: () => import('./version.ts'),
   wal: () => import('./wal.ts'),
 };

@@ -2,12 +2,19 @@
 
 import { LitestreamError } from '../base/errors.ts';
 import { type DatabaseStatus, type ProcessStatus, processStatus } from '../engine/status.ts';
-import { type Route, booleanField, numberField, stringField } from './router.ts';
+import type { VerificationDepth, VerificationResult } from '../engine/verification-result.ts';
+import { type ControlRequest, type Route, booleanField, numberField, stringField } from './router.ts';
+import { DEFAULT_VERIFY_TIMEOUT_MS, type VerifyAnswer, verifyAnswer } from './verify.ts';
 
 /** The part of a replicator that can be asked. */
 export interface Replication {
   status(): DatabaseStatus[];
   sync(path: string | undefined, signal: AbortSignal): Promise<void>;
+  verify(
+    path: string,
+    options: { readonly name: string | undefined; readonly depth: VerificationDepth },
+    signal: AbortSignal,
+  ): Promise<readonly VerificationResult[]>;
 }
 
 export interface SyncAnswer {
@@ -16,7 +23,7 @@ export interface SyncAnswer {
 }
 
 export const DEFAULT_SYNC_TIMEOUT_MS = 30_000;
-const MAX_SYNC_TIMEOUT_MS = 24 * 3600_000;
+const MAX_TIMEOUT_MS = 24 * 3600_000;
 
 export function replicationRoutes(
   replication: Replication,
@@ -29,17 +36,37 @@ export function replicationRoutes(
       path: '/sync',
       async handle({ body, signal }): Promise<SyncAnswer> {
         const database = stringField(body, 'database');
-        const timeoutMs = numberField(body, 'timeoutMs') ?? DEFAULT_SYNC_TIMEOUT_MS;
-        if (!(timeoutMs > 0 && timeoutMs <= MAX_SYNC_TIMEOUT_MS)) {
-          throw new LitestreamError('usage', `timeoutMs must be from 1 to ${MAX_SYNC_TIMEOUT_MS}`);
-        }
-        const timeout = AbortSignal.timeout(Math.ceil(timeoutMs));
+        const timeout = timeoutOf(body, DEFAULT_SYNC_TIMEOUT_MS);
         if (booleanField(body, 'wait') === false) return begin(replication, database, timeout);
         await replication.sync(database, AbortSignal.any([timeout, signal]));
         return { stored: true };
       },
     },
+    {
+      method: 'POST',
+      path: '/verify',
+      async handle({ body, signal }): Promise<VerifyAnswer> {
+        const database = stringField(body, 'database');
+        if (database === undefined) throw new LitestreamError('usage', 'database is missing');
+        const depth = stringField(body, 'depth') ?? 'all';
+        if (depth !== 'all' && depth !== 'latest') {
+          throw new LitestreamError('usage', 'depth must be all or latest');
+        }
+        const name = stringField(body, 'replica');
+        const timeout = timeoutOf(body, DEFAULT_VERIFY_TIMEOUT_MS);
+        const either = AbortSignal.any([timeout, signal]);
+        return verifyAnswer(database, await replication.verify(database, { name, depth }, either));
+      },
+    },
   ];
+}
+
+function timeoutOf(body: ControlRequest['body'], defaultMs: number): AbortSignal {
+  const timeoutMs = numberField(body, 'timeoutMs') ?? defaultMs;
+  if (!(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS)) {
+    throw new LitestreamError('usage', `timeoutMs must be from 1 to ${MAX_TIMEOUT_MS}`);
+  }
+  return AbortSignal.timeout(Math.ceil(timeoutMs));
 }
 
 /** Begins to store what is committed. What fails then is in the status; what fails at once is the answer. */

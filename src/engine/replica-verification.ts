@@ -11,7 +11,7 @@ import type { ReplicaContext } from './replica-context.ts';
 import { waitUntil } from './replica-housekeeping.ts';
 import type { ReplicaProgress } from './replica-progress.ts';
 import { linkSignals, pause } from './replica-wait.ts';
-import { writeVerification } from './verification-record.ts';
+import { supersedes, writeVerification } from './verification-record.ts';
 import { sweepVerificationFolders } from './verify-folder.ts';
 import type { VerificationDepth, VerificationResult } from './verification-result.ts';
 
@@ -126,7 +126,6 @@ async function report(
   const { stats, plainLogger, failures, source, options, logger } = context;
   if (result === 'inconclusive') {
     logger.warn('verification is inconclusive', { reason: message });
-    if (stats.verification?.result === 'failed') return;
   } else {
     if (result === 'ok') stats.validationOkCount++;
     else stats.validationErrorCount++;
@@ -139,9 +138,11 @@ async function report(
     if (result === 'ok') failures.recovered('validation');
     else failures.failed('validation', message);
   }
-  stats.verification = { at, result, message };
+  const verification = { at, result, message };
+  if (!supersedes(verification, stats.verification)) return;
+  stats.verification = verification;
   try {
-    await writeVerification(source.metaPath, options.name, stats.verification);
+    await writeVerification(source.metaPath, options.name, verification);
   } catch (error) {
     logger.warn('cannot keep the result of the verification', { error: messageOf(error) });
   }

@@ -16,6 +16,11 @@ export interface Verification {
 
 const RESULTS: readonly string[] = ['ok', 'failed', 'inconclusive'] satisfies Verification['result'][];
 
+/** Whether a result takes the place of the one before: an inconclusive one proves nothing, so a failure stays. */
+export function supersedes(next: Verification, before: Verification | undefined): boolean {
+  return next.result !== 'inconclusive' || before?.result !== 'failed';
+}
+
 function recordPath(metaPath: string, replica: string): string {
   return join(metaPath, `verification-${encodeURIComponent(replica)}.json`);
 }
