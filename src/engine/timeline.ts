@@ -226,8 +226,8 @@ class ObjectTimes {
     try {
       return await this.#requests.run(read, this.#options);
     } catch (error) {
-      // Damage is for a restore or a verification to report; 'not-found' is retention at work.
-      if (hasCode(error, 'corrupt', 'unsupported', 'not-found')) return undefined;
+      // Damage is for a restore or a verification to report; 'not-found' is retention at work, 'encrypted' a host without keys.
+      if (hasCode(error, 'corrupt', 'unsupported', 'not-found', 'encrypted')) return undefined;
       throw error;
     }
   }
