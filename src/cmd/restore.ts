@@ -14,7 +14,8 @@ import { replicaNotFound, resolveTarget } from './target.ts';
 import type { Target } from './target.ts';
 import { parseTimestamp } from './timestamp.ts';
 
-const DEFAULT_PARALLELISM = 8;
+/** A remote store takes more at once: it says how many. */
+const LOCAL_PARALLELISM = 8;
 
 const FLAGS = {
   ...CONFIG_FLAGS,
@@ -55,7 +56,7 @@ const FLAGS = {
   parallelism: {
     kind: 'int',
     placeholder: 'N',
-    help: `How many objects to download at once. Default: ${DEFAULT_PARALLELISM}.`,
+    help: `How many objects to download at once. Default: 32, from a folder or over SFTP ${LOCAL_PARALLELISM}.`,
   },
   force: {
     kind: 'bool',
@@ -147,7 +148,7 @@ async function restoreTarget(
       ...(flags.generation === undefined || flags.generation === '' ? {} : { generation: flags.generation }),
       ...(flags.index === undefined ? {} : { index: flags.index }),
       ...(timestamp === undefined ? {} : { timestamp }),
-      parallelism: Math.max(1, flags.parallelism ?? DEFAULT_PARALLELISM),
+      parallelism: Math.max(1, flags.parallelism ?? defaultParallelism(replicas)),
       force: flags.force === true,
       signal: stopping.signal,
       logger: quiet ? progress.quiet(logger) : logger,
@@ -169,6 +170,10 @@ async function restoreTarget(
   } finally {
     await Promise.all(replicas.map(({ store }) => store.close()));
   }
+}
+
+function defaultParallelism(replicas: readonly { readonly store: ObjectStore }[]): number {
+  return Math.max(LOCAL_PARALLELISM, ...replicas.map(({ store }) => store.capabilities.concurrency));
 }
 
 /** The stores to restore from. A replica that is not there is no backup, as in v0.3.13, but said so. */

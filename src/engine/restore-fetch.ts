@@ -4,16 +4,18 @@ import { setMaxListeners } from 'node:events';
 import { Semaphore, throwIfAborted } from '../base/concurrency.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 
-/** Objects up to this size are read whole and ahead; larger ones are streamed when it is their turn. */
+/**
+ * Objects up to this size are read in one request. Larger ones are streamed from a local store, and come from a remote
+ * one in ranges, several at once, since one connection seldom fills the line.
+ */
 const WHOLE_LIMIT = 8 << 20;
+const RANGE_SIZE = 4 << 20;
 /** Bytes that are read ahead, all objects together. */
 const AHEAD_LIMIT = 32 << 20;
-/** Objects that are read ahead, for each request that may run at once. */
+/** Requests that are answered or under way, for each that may be under way. */
 const AHEAD_PER_REQUEST = 4;
 /** Chunks of a stream that are read ahead. */
 const CHUNKS_AHEAD = 2;
-/** Ranges in which a large object of a remote store is read. */
-const RANGE_SIZE = 4 << 20;
 
 export interface FetchOptions {
   /** Requests at once; >= 1. */
@@ -30,33 +32,8 @@ export interface Fetchable {
 
 export interface Fetched<T extends Fetchable> {
   readonly object: T;
-  /** Its bytes. The next object may be asked for before they are used. */
+  /** Its bytes. The next object may be asked for, and its body begun, before they are used. */
   readonly body: AsyncIterable<Uint8Array>;
-}
-
-/** Requests on a store, a bounded number at once. */
-interface Reader {
-  /** A whole object or a range of it. A rejection that nobody awaits, since the restore has failed before, is no event. */
-  whole(key: string, range?: { start: number; end: number }): Promise<Buffer>;
-  stream(key: string): Promise<AsyncIterable<Uint8Array>>;
-}
-
-function readerOf(store: ObjectStore, parallelism: number, signal: AbortSignal): Reader {
-  const requests = new Semaphore(parallelism);
-  const read = async (key: string, range?: { start: number; end: number }): Promise<Buffer> => {
-    const { stream } = await store.get(key, { signal, range });
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of stream) chunks.push(chunk);
-    return Buffer.concat(chunks);
-  };
-  return {
-    whole: (key, range) => {
-      const promise = requests.run(() => read(key, range), { signal });
-      promise.catch(() => undefined);
-      return promise;
-    },
-    stream: async (key) => (await store.get(key, { signal })).stream,
-  };
 }
 
 /** A signal that fires with `outer` and by abort(); close() ends its tie to `outer`. */
@@ -76,8 +53,7 @@ function linkedAbort(outer: AbortSignal | undefined): {
 
 /**
  * The objects in the given order. When the iteration is left early, what was read ahead is dropped and requests that
- * are under way are aborted. Errors come out of
- * the body.
+ * are under way are aborted. Errors come out of the body.
  */
 export function* fetchInOrder<T extends Fetchable>(
   store: ObjectStore,
@@ -85,32 +61,16 @@ export function* fetchInOrder<T extends Fetchable>(
   options: FetchOptions,
 ): Generator<Fetched<T>, undefined, undefined> {
   const abort = linkedAbort(options.signal);
-  const read = readerOf(store, options.parallelism, abort.signal);
-  const ahead: (Promise<Buffer> | undefined)[] = [];
-  let started = 0;
-  let aheadBytes = 0;
-  const startMore = (): void => {
-    while (ahead.length < options.parallelism * AHEAD_PER_REQUEST) {
-      const next = objects[started];
-      if (next === undefined || (ahead.length > 0 && aheadBytes + next.sizeBytes > AHEAD_LIMIT)) return;
-      started++;
-      const { key, sizeBytes } = next;
-      if (sizeBytes > WHOLE_LIMIT) {
-        ahead.push(undefined);
-        continue;
-      }
-      aheadBytes += sizeBytes;
-      ahead.push(read.whole(key));
-    }
-  };
+  const streams = ({ sizeBytes }: Fetchable): boolean => store.capabilities.local && sizeBytes > WHOLE_LIMIT;
+  const pieces = objects.map((object) => (streams(object) ? [] : piecesOf(object)));
+  const ahead = new ReadAhead(store, pieces.flat(), options.parallelism, abort.signal);
   try {
-    for (const object of objects) {
-      startMore();
+    for (const [i, object] of objects.entries()) {
       throwIfAborted(options.signal);
-      const whole = ahead.shift();
-      const chunks = whole ? single(whole) : streamLarge(store, object, options.parallelism, read);
-      yield { object, body: counted(chunks, options.onBytes) };
-      if (whole) aheadBytes -= object.sizeBytes;
+      ahead.startMore();
+      const own = pieces[i] ?? [];
+      const body = streams(object) ? streamed(store, object.key, abort.signal) : ahead.body(own);
+      yield { object, body: counted(body, options.onBytes) };
     }
   } finally {
     abort.close();
@@ -119,8 +79,98 @@ export function* fetchInOrder<T extends Fetchable>(
   return undefined;
 }
 
-async function* single(data: Promise<Buffer>): AsyncGenerator<Uint8Array> {
-  yield await data;
+/** What one request reads. */
+interface Piece {
+  readonly key: string;
+  /** undefined: the whole object. */
+  readonly range: { readonly start: number; readonly end: number } | undefined;
+  readonly sizeBytes: number;
+  /** Once it was asked for and until it is used. */
+  data: Promise<Buffer> | undefined;
+  used: boolean;
+}
+
+function piecesOf({ key, sizeBytes }: Fetchable): Piece[] {
+  if (sizeBytes <= WHOLE_LIMIT) return [{ key, range: undefined, sizeBytes, data: undefined, used: false }];
+  const pieces: Piece[] = [];
+  for (let start = 0; start < sizeBytes; start += RANGE_SIZE) {
+    const end = Math.min(start + RANGE_SIZE, sizeBytes);
+    pieces.push({ key, range: { start, end }, sizeBytes: end - start, data: undefined, used: false });
+  }
+  return pieces;
+}
+
+/** Asks for pieces in their order as long as there is room for them. */
+class ReadAhead {
+  readonly #store: ObjectStore;
+  readonly #pieces: readonly Piece[];
+  readonly #signal: AbortSignal;
+  readonly #requests: Semaphore;
+  readonly #limit: number;
+  /** The first piece that was not looked at yet. */
+  #next = 0;
+  /** What was asked for and not used. */
+  #count = 0;
+  #bytes = 0;
+
+  constructor(store: ObjectStore, pieces: readonly Piece[], parallelism: number, signal: AbortSignal) {
+    this.#store = store;
+    this.#pieces = pieces;
+    this.#signal = signal;
+    this.#requests = new Semaphore(parallelism);
+    this.#limit = parallelism * AHEAD_PER_REQUEST;
+  }
+
+  startMore(): void {
+    for (; this.#count < this.#limit; this.#next++) {
+      const piece = this.#pieces[this.#next];
+      if (piece === undefined) return;
+      if (this.#count > 0 && this.#bytes + piece.sizeBytes > AHEAD_LIMIT) return;
+      if (!piece.used) void this.#start(piece);
+    }
+  }
+
+  /** The bytes of an object's pieces. What of them is not used makes room too. */
+  async *body(pieces: readonly Piece[]): AsyncGenerator<Uint8Array> {
+    try {
+      for (const piece of pieces) {
+        // Begun before its turn, it may be beyond what there is room for: one piece, since only one object is.
+        const data = await this.#start(piece);
+        this.#use(piece);
+        this.startMore();
+        yield data;
+      }
+    } finally {
+      for (const piece of pieces) this.#use(piece);
+    }
+  }
+
+  #start(piece: Piece): Promise<Buffer> {
+    if (piece.data === undefined) {
+      this.#count++;
+      this.#bytes += piece.sizeBytes;
+      piece.data = this.#requests.run(() => this.#read(piece), { signal: this.#signal });
+      // Whoever comes to it awaits it; nobody does when the restore has failed before.
+      piece.data.catch(() => undefined);
+    }
+    return piece.data;
+  }
+
+  #use(piece: Piece): void {
+    if (piece.data !== undefined) {
+      this.#count--;
+      this.#bytes -= piece.sizeBytes;
+    }
+    piece.data = undefined;
+    piece.used = true;
+  }
+
+  async #read({ key, range }: Piece): Promise<Buffer> {
+    const { stream } = await this.#store.get(key, { signal: this.#signal, range });
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of stream) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
 }
 
 async function* counted(
@@ -133,9 +183,10 @@ async function* counted(
   }
 }
 
-/** The chunks of `source`, the next ones being read while one is used. */
-async function* readAhead(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const iterator = source[Symbol.asyncIterator]();
+/** The chunks of an object, the next ones being read while one is used. */
+async function* streamed(store: ObjectStore, key: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const { stream } = await store.get(key, { signal });
+  const iterator = stream[Symbol.asyncIterator]();
   const ahead: Promise<IteratorResult<Uint8Array>>[] = [];
   try {
     for (;;) {
@@ -151,29 +202,5 @@ async function* readAhead(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
     }
   } finally {
     await iterator.return?.();
-  }
-}
-
-/** A large object as a stream; from a remote store in ranges, several at once, since one connection seldom fills the line. */
-async function* streamLarge(
-  store: ObjectStore,
-  { key, sizeBytes }: Fetchable,
-  parallelism: number,
-  read: Reader,
-): AsyncGenerator<Uint8Array> {
-  if (store.capabilities.local || parallelism === 1) {
-    yield* readAhead(await read.stream(key));
-    return;
-  }
-  const atOnce = Math.min(parallelism, store.capabilities.concurrency);
-  const ranges: Promise<Buffer>[] = [];
-  for (let start = 0; start < sizeBytes || ranges.length > 0;) {
-    while (start < sizeBytes && ranges.length < atOnce) {
-      const range = { start, end: Math.min(start + RANGE_SIZE, sizeBytes) };
-      ranges.push(read.whole(key, range));
-      start = range.end;
-    }
-    const data = await ranges.shift();
-    if (data) yield data;
   }
 }

@@ -3,8 +3,7 @@
  * that of the segments it needs.
  */
 
-import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatDuration } from '../base/duration.ts';
 import { hasCode, messageOf, wrapError } from '../base/errors.ts';
@@ -16,9 +15,9 @@ import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectInfo, ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
 import type { ReplicaOptions } from './options.ts';
+import { linkSignals } from './replica-wait.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
-
-const READ_SIZE = 1 << 20;
+import { SnapshotSpool } from './snapshot-spool.ts';
 
 /**
  * When the snapshot after `newest` is due, in epoch milliseconds: Infinity for never. Without news in the WAL none is
@@ -50,10 +49,13 @@ export interface SnapshotRequest {
   /** Asked while the file is held; false: no snapshot now. */
   readonly accept: (position: Position) => boolean;
   /**
-   * Resolves when all segments up to `position` are stored.
-   * @param held the database file is held meanwhile: reject rather than wait long
+   * Resolves when all segments up to `position` are stored; rejects with 'aborted' when `signal` fires.
+   * @param options.held the database file is held meanwhile: reject rather than wait long
    */
-  readonly segmentsStored: (position: Position, held: boolean) => Promise<void>;
+  readonly segmentsStored: (
+    position: Position,
+    options: { readonly held: boolean; readonly signal: AbortSignal },
+  ) => Promise<void>;
 }
 
 /** The object: the held file and what is to be known of it. */
@@ -104,30 +106,53 @@ export async function takeSnapshot(request: SnapshotRequest): Promise<SnapshotIn
 
 async function publish(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
   if (request.store.capabilities.local) return publishHeld(request, hold);
-  const path = spoolPath(request.source, request.name);
+  const spool = new SnapshotSpool(spoolPath(request.source, request.name), encodeSnapshot(request, hold));
   try {
-    let sizeBytes: number;
+    return await publishSpooled(request, hold, spool);
+  } catch (error) {
+    if (!hasCode(error, 'disk-full')) throw error;
+    request.logger.warn('no room to spool the snapshot: checkpoints wait for its upload', {
+      error: messageOf(error),
+    });
+  } finally {
+    await spool.close();
+  }
+  return publishHeld(request, hold);
+}
+
+/** Uploads what the spool has while it is written. Rejects with what ails the spool first. */
+async function publishSpooled(
+  request: SnapshotRequest,
+  hold: SnapshotHold,
+  spool: SnapshotSpool,
+): Promise<ObjectInfo> {
+  const failed = new AbortController();
+  const { signal, unlink } = linkSignals(request.signal, failed.signal);
+  const release = async (): Promise<void> => {
     try {
-      sizeBytes = await writeSpool(path, encodeSnapshot(request, hold));
+      await spool.written;
     } catch (error) {
-      if (!hasCode(error, 'disk-full')) throw error;
-      request.logger.warn('no room to spool the snapshot: checkpoints wait for its upload', {
-        error: messageOf(error),
-      });
-      await rm(path, { force: true });
-      return await publishHeld(request, hold);
+      failed.abort();
+      throw error;
     }
     await hold.release();
-    await request.segmentsStored(hold.position, false);
-    const body = createReadStream(path, { highWaterMark: READ_SIZE });
-    return await put(request, hold.position, body, sizeBytes);
+  };
+  const upload = async (): Promise<ObjectInfo> => {
+    await request.segmentsStored(hold.position, { held: false, signal });
+    return put({ ...request, signal }, hold.position, spool.read(), hold.sizeBytes);
+  };
+  try {
+    const [released, uploaded] = await Promise.allSettled([release(), upload()]);
+    if (released.status === 'rejected') throw released.reason;
+    if (uploaded.status === 'rejected') throw uploaded.reason;
+    return uploaded.value;
   } finally {
-    await rm(path, { force: true });
+    unlink();
   }
 }
 
 async function publishHeld(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
-  await request.segmentsStored(hold.position, true);
+  await request.segmentsStored(hold.position, { held: true, signal: request.signal });
   return put(request, hold.position, encodeSnapshot(request, hold), hold.sizeBytes);
 }
 
@@ -152,22 +177,4 @@ function spoolPath(source: SegmentSource, name: string): string {
 /** Removes what a process that died left of a spooled snapshot. */
 export async function removeSpool(source: SegmentSource, name: string): Promise<void> {
   await rm(spoolPath(source, name), { force: true });
-}
-
-/** Writes everything to a new file and gives its size. */
-async function writeSpool(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
-  let sizeBytes = 0;
-  let file: FileHandle | undefined;
-  try {
-    file = await open(path, 'w', 0o600);
-    for await (const chunk of content) {
-      await file.writeFile(chunk);
-      sizeBytes += chunk.byteLength;
-    }
-    return sizeBytes;
-  } catch (error) {
-    throw wrapError(error, `spool snapshot to ${path}`);
-  } finally {
-    await file?.close();
-  }
 }

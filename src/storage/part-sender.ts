@@ -9,6 +9,12 @@ import { retrying } from './retry.ts';
 /** Attempts for a part, or for the end of an upload: the body cannot be had again, so it is worth some patience. */
 export const BODY_ATTEMPTS = 5;
 
+/**
+ * Parts of one body in flight at once, where the user says nothing: over a round trip of 100 ms, what a fast line takes.
+ * One more is in memory than are in flight.
+ */
+export const PARTS_AT_ONCE = 8;
+
 export interface SendOptions {
   /** The operation and its object, for messages. */
   readonly what: string;

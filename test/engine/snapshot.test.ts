@@ -135,17 +135,21 @@ describe('while a snapshot is written', () => {
     expect(source.holds).toBe(0);
   });
 
-  it('a remote store gets it from the spool, when the database is let go', async () => {
+  it('a remote store gets it from the spool, and does not keep the database', async () => {
     const store = new FaultStore(openMemoryStore(), false);
-    const seen: [held: number, spooled: boolean][] = [];
-    store.fault = ({ operation, key }) => {
-      if (operation === 'put' && key.includes('/snapshots/')) seen.push([source.holds, existsSync(spool())]);
+    const letGo: Promise<boolean>[] = [];
+    store.fault = async ({ operation, key }) => {
+      if (operation !== 'put' || !key.includes('/snapshots/')) return;
+      expect(existsSync(spool())).toBe(true);
+      letGo.push(until('the database is let go', () => source.holds === 0));
+      await letGo[0];
     };
     writeFileSync(spool(), 'left by a process that died');
     source.commit();
     await stored(start(store));
-    expect(seen).toEqual([[0, true]]);
+    expect(await Promise.all(letGo)).toEqual([true]);
     expect(existsSync(spool())).toBe(false);
+    expect(source.holds).toBe(0);
   });
 
   it('a failed upload leaves no spool behind and is tried again', async () => {

@@ -47,6 +47,8 @@ export class S3Server {
   readonly requests: S3Request[] = [];
   /** Decides on each request before it is served. */
   onRequest: (request: S3Request) => Fault = () => 'pass';
+  /** Waited for before a request whose body has come is done. */
+  beforeAnswer: (request: S3Request) => Promise<void> = () => Promise.resolve();
   /** Called when a request was done and is about to be answered. */
   onAnswer: (request: S3Request) => void = () => undefined;
   readonly #server: Server;
@@ -119,6 +121,7 @@ export class S3Server {
       return;
     }
     const body = await read(message);
+    await this.beforeAnswer(request);
     if (this.latencyMs > 0) await new Promise((resolve) => setTimeout(resolve, this.latencyMs));
     if (typeof fault === 'object' && 'status' in fault) {
       const { status, headers = {}, body: text = '' } = fault;

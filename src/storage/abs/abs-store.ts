@@ -15,6 +15,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { PARTS_AT_ONCE } from '../part-sender.ts';
 import { putBody } from '../put-body.ts';
 import type { AbsStoreConfig } from '../store-config.ts';
 import type { AbsTimeouts } from './agents.ts';
@@ -37,7 +38,7 @@ export function openAbsStore(config: AbsStoreConfig, timeouts: AbsTimeouts = DEF
 class AbsStore implements ObjectStore {
   readonly type = 'abs';
   readonly location: string;
-  readonly capabilities: StoreCapabilities = { local: false, concurrency: 4 };
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 32 };
   readonly #session: AbsSession;
 
   constructor(config: AbsStoreConfig, timeouts: AbsTimeouts) {
@@ -164,7 +165,7 @@ class AbsStore implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    const upload = { concurrency: this.capabilities.concurrency, signal };
+    const upload = { concurrency: PARTS_AT_ONCE, signal };
     const stored = await putBody(body, options, {
       whole: (data) => this.#putWhole(key, data, signal),
       inParts: (parts) => uploadBlocks(this.#session, key, parts, upload),

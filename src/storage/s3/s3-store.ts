@@ -20,6 +20,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { PARTS_AT_ONCE } from '../part-sender.ts';
 import { PART_LIMITS } from '../parts.ts';
 import type { PartLimits } from '../parts.ts';
 import { putBody } from '../put-body.ts';
@@ -41,14 +42,14 @@ export function openS3Store(config: S3StoreConfig, timeouts: S3Timeouts = DEFAUL
 class S3Store implements ObjectStore {
   readonly type = 's3';
   readonly location: string;
-  readonly capabilities: StoreCapabilities = { local: false, concurrency: 4 };
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 32 };
   readonly #session: S3Session;
   readonly #uploadConcurrency: number;
   readonly #partLimits: PartLimits;
 
   constructor(config: S3StoreConfig, timeouts: S3Timeouts) {
     const target = targetOf(config);
-    this.#uploadConcurrency = config.uploadConcurrency ?? this.capabilities.concurrency;
+    this.#uploadConcurrency = config.uploadConcurrency ?? PARTS_AT_ONCE;
     this.#partLimits = {
       minSizeBytes: config.partSizeBytes ?? PART_LIMITS.minSizeBytes,
       maxParts: config.maxParts ?? PART_LIMITS.maxParts,

@@ -1,0 +1,81 @@
+/**
+ * A file that stands between a database and a slow store: written as fast as the disk takes it, so that the database is
+ * let go of soon, and read at the same time, so that the upload need not wait.
+ */
+
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type LitestreamError, assert, wrapError } from '../base/errors.ts';
+import { Bell } from './replica-wait.ts';
+
+const READ_SIZE = 1 << 20;
+
+export class SnapshotSpool {
+  readonly #path: string;
+  readonly #grown = new Bell();
+  readonly #closing = new AbortController();
+  #sizeBytes = 0;
+  #state: 'writing' | 'written' | LitestreamError = 'writing';
+  /** Resolves when all is in the file; rejects with what kept it from that, such as 'disk-full'. */
+  readonly written: Promise<void>;
+
+  /** Begins to write `content` to a new file, over what a process that died may have left there. */
+  constructor(path: string, content: AsyncIterable<Uint8Array>) {
+    this.#path = path;
+    this.written = this.#write(content);
+    // The reader hears of it, too.
+    this.written.catch(() => undefined);
+  }
+
+  async #write(content: AsyncIterable<Uint8Array>): Promise<void> {
+    let file: FileHandle | undefined;
+    try {
+      file = await open(this.#path, 'w', 0o600);
+      for await (const chunk of content) {
+        await file.writeFile(chunk);
+        this.#sizeBytes += chunk.byteLength;
+        this.#grown.ring();
+        if (this.#closing.signal.aborted) return;
+      }
+      this.#state = 'written';
+    } catch (error) {
+      this.#state = wrapError(error, `spool snapshot to ${this.#path}`);
+      throw this.#state;
+    } finally {
+      this.#grown.ring();
+      await file?.close();
+    }
+  }
+
+  /**
+   * The content from its beginning, as it is written. Rejects with what keeps it from being written, with 'aborted'
+   * when the spool is closed.
+   */
+  async *read(): AsyncGenerator<Uint8Array> {
+    let file: FileHandle | undefined;
+    let offset = 0;
+    try {
+      for (;;) {
+        while (offset < this.#sizeBytes) {
+          file ??= await open(this.#path, 'r');
+          const buffer = Buffer.allocUnsafe(Math.min(READ_SIZE, this.#sizeBytes - offset));
+          const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, offset);
+          assert(bytesRead > 0, `${this.#path} is as long as what was written to it`);
+          offset += bytesRead;
+          yield buffer.subarray(0, bytesRead);
+        }
+        if (this.#state === 'written') return;
+        if (this.#state !== 'writing') throw this.#state;
+        await this.#grown.wait(this.#closing.signal);
+      }
+    } finally {
+      await file?.close();
+    }
+  }
+
+  /** Ends the writing and removes the file. Whoever reads must have ended. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled([this.written]);
+    await rm(this.#path, { force: true });
+  }
+}
