@@ -18,9 +18,10 @@ export class DatabaseLock {
 
   /**
    * @param path the database, for the message
+   * @param purpose what the holder does with it, for the message of others
    * @throws LitestreamError 'busy' naming the holder
    */
-  constructor(metaPath: string, path: string) {
+  constructor(metaPath: string, path: string, purpose: 'replicates' | 'restores' = 'replicates') {
     try {
       this.#connection = new LockConnection(join(metaPath, LOCK_FILE));
     } catch (error) {
@@ -32,7 +33,10 @@ export class DatabaseLock {
       );
     }
     try {
-      writeFileSync(join(metaPath, OWNER_FILE), `pid ${process.pid} on ${hostname()}\n`);
+      writeFileSync(
+        join(metaPath, OWNER_FILE),
+        `pid ${process.pid} on ${hostname()}${purpose === 'restores' ? ', which restores it' : ''}\n`,
+      );
     } catch (error) {
       this.#connection.release();
       throw wrapError(error, `lock ${path}`);

@@ -3,15 +3,24 @@
  * nothing is left behind, and nothing that was there before is touched.
  */
 
-import { lstat, open, rename, rm, rmdir } from 'node:fs/promises';
+import { lstat, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { makeDirectories, syncDirectory } from '../base/durable-file.ts';
+import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { defaultMetaPath } from './database-path.ts';
+import { findFileUsers } from './file-users.ts';
+import { type LeftoverWal, readLeftoverWal } from './leftover-wal.ts';
+import { type AccessOptions, chooseAccess, giveAccess } from './restore-access.ts';
+import { Replacement, type RunningReplicate, refuseUsed } from './restore-replace.ts';
 
 /** Files that SQLite would apply to a database of that name, or read its lock state from. */
 const SIDECAR_SUFFIXES = ['-wal', '-journal', '-shm'] as const;
+/** Whoever noticed that the database has gone closes what is beside it. */
+const CLOSING_ATTEMPTS = 50;
+const CLOSING_STEP_MS = 100;
 
 /** The size of a file, undefined when there is none. */
 async function sizeOf(path: string): Promise<number | undefined> {
@@ -33,6 +42,12 @@ async function findSidecars(path: string): Promise<string[]> {
   return found;
 }
 
+/** Changes when one of the files is written or replaced. */
+async function identityOf(paths: readonly string[]): Promise<string> {
+  const stats = await Promise.all(paths.map((path) => lstat(path)));
+  return stats.map(({ ino, size, mtimeMs }, i) => `${paths[i]}:${ino}:${size}:${mtimeMs}`).join(' ');
+}
+
 /** `text` as one word for a shell. */
 function shellQuote(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
@@ -47,40 +62,75 @@ function sidecarError(path: string, sidecars: readonly string[]): LitestreamErro
   );
 }
 
-export interface OutputOptions {
-  /** Set left-over -wal, -shm and -journal files aside instead of refusing. An existing output is refused all the same. */
+export interface OutputOptions extends AccessOptions {
+  /** Replace a database that is there and set left-over -wal, -shm and -journal files aside, unless they are in use. */
   readonly force: boolean;
+  /** Of the output; default: beside it. */
+  readonly metaPath?: string | undefined;
+  /** The process that replicates the output, if there is one. */
+  readonly replicate?: RunningReplicate | undefined;
   readonly logger: Logger;
 }
 
 export class RestoreOutput {
-  readonly path: string;
-  readonly temporaryPath: string;
+  #path: string;
   readonly #options: OutputOptions;
   /** The first folder that had to be made. */
   #madeFolder: string | undefined;
   #file: FileHandle | undefined;
+  #leftover: LeftoverWal | undefined;
+  /** Tells whether the files beside the output are still those that check() found. */
+  #leftoverId = '';
+  #replacement: Replacement | undefined;
 
   /** @param path the database file to make */
   constructor(path: string, options: OutputOptions) {
-    this.path = path;
-    this.temporaryPath = `${path}.tmp`;
+    this.#path = path;
     this.#options = options;
   }
 
-  /** Refuses an output that is there, and files beside it that would change it. @throws LitestreamError 'exists' */
+  get path(): string {
+    return this.#path;
+  }
+
+  get temporaryPath(): string {
+    return `${this.#path}.tmp`;
+  }
+
+  /** A WAL without a database beside the output: it is set aside when all of its commits are restored. */
+  get leftover(): LeftoverWal | undefined {
+    return this.#leftover;
+  }
+
+  /**
+   * Refuses what is in the way at once, as far as that can be seen now: a database or files beside it, or with force those
+   * that are in use. @throws LitestreamError 'exists', 'busy'
+   */
   async check(): Promise<void> {
-    if ((await sizeOf(this.path)) !== undefined) {
-      throw new LitestreamError('exists', `cannot restore, output path already exists: ${this.path}`);
+    const { force, replicate } = this.#options;
+    if (force) await this.#followLink();
+    if ((await sizeOf(this.#path)) !== undefined) {
+      await this.#refuseUnlessReplaceable();
+      refuseUsed(this.#path, ['', ...SIDECAR_SUFFIXES], replicate?.pid);
+      return;
     }
-    const sidecars = await findSidecars(this.path);
-    if (sidecars.length > 0 && !this.#options.force) throw sidecarError(this.path, sidecars);
+    const sidecars = await findSidecars(this.#path);
+    if (sidecars.length === 0) return;
+    if (force) {
+      refuseUsed(this.#path, SIDECAR_SUFFIXES, replicate?.pid);
+      return;
+    }
+    this.#leftoverId = await identityOf(sidecars);
+    this.#leftover = await readLeftoverWal(`${this.#path}-wal`);
+    if (!(await this.#mayBeSetAside(sidecars))) throw sidecarError(this.#path, sidecars);
   }
 
   /** Makes missing folders and a new, empty temporary file, in place of one that an earlier restore left. */
   async open(): Promise<FileHandle> {
     try {
-      this.#madeFolder = await makeDirectories(dirname(resolve(this.path)), 0o700);
+      const made = await makeDirectories(dirname(resolve(this.#path)), 0o700);
+      this.#madeFolder ??= made;
+      await this.#file?.close();
       await this.#removeTemporary();
       this.#file = await open(this.temporaryPath, 'wx+', 0o600);
       return this.#file;
@@ -89,11 +139,16 @@ export class RestoreOutput {
     }
   }
 
-  /** Makes the file durable and gives it its name. @throws LitestreamError 'exists', 'busy' */
-  async commit(): Promise<void> {
-    const file = this.#file;
-    if (file === undefined) throw new Error('the output is not open');
+  /**
+   * Makes the file durable and whatever is in the way ready to be replaced: after that only place() is left to do.
+   * @param leftoverRestored whether all commits of the left-over WAL are in the file
+   * @throws LitestreamError 'exists', 'busy'
+   */
+  async prepare(leftoverRestored: boolean): Promise<void> {
+    const file = this.#openFile();
     try {
+      const access = await chooseAccess(this.#path, this.#options);
+      await giveAccess(file, access, { first: this.#madeFolder, path: resolve(this.#path) });
       await file.sync();
     } catch (error) {
       throw wrapError(error, `sync ${this.temporaryPath}`);
@@ -101,21 +156,51 @@ export class RestoreOutput {
     if (!(await this.#isOurs(file))) {
       throw new LitestreamError('busy', `another restore has taken ${this.temporaryPath}: run one at a time`);
     }
-    await this.check();
-    await this.#setAside();
+    if ((await sizeOf(this.#path)) !== undefined) {
+      await this.#refuseUnlessReplaceable();
+      const { metaPath = defaultMetaPath(this.#path), replicate, logger } = this.#options;
+      this.#replacement = await Replacement.begin(this.#path, { metaPath, replicate, logger });
+      return;
+    }
+    const sidecars = await findSidecars(this.#path);
+    if (sidecars.length === 0) return;
+    if (this.#options.force) {
+      refuseUsed(this.#path, SIDECAR_SUFFIXES);
+      return;
+    }
+    const same = this.#leftoverId === (await identityOf(sidecars));
+    const harmless = same && leftoverRestored && (await this.#mayBeSetAside(sidecars));
+    if (!harmless) throw sidecarError(this.#path, sidecars);
+  }
+
+  /** Gives the file its name. After prepare(). */
+  async place(): Promise<void> {
+    const file = this.#openFile();
+    const suffix = new Date().toISOString().replace(/[-:.]/g, '');
+    if (this.#replacement) {
+      const kept = await this.#replacement.keepOld(suffix);
+      this.#options.logger.warn('old database is kept: remove it when it is not needed', { path: kept });
+    } else if ((await sizeOf(this.#path)) !== undefined) {
+      throw new LitestreamError('exists', `cannot restore, output path already exists: ${this.#path}`);
+    }
+    await this.#setAside(suffix);
     try {
-      await rename(this.temporaryPath, this.path);
-      await syncDirectory(dirname(resolve(this.path)));
+      await rename(this.temporaryPath, this.#path);
+      await syncDirectory(dirname(resolve(this.#path)));
     } catch (error) {
       throw wrapError(error, `rename ${this.temporaryPath}`);
     }
     await file.close();
     this.#file = undefined;
     this.#madeFolder = undefined;
+    await this.#replacement?.end();
+    this.#replacement = undefined;
   }
 
-  /** Removes what was made and not committed. Idempotent. */
+  /** Removes what was made and not put in place, and lets go of what is there. Idempotent. */
   async discard(): Promise<void> {
+    await this.#replacement?.end();
+    this.#replacement = undefined;
     const file = this.#file;
     if (file) {
       const ours = await this.#isOurs(file);
@@ -129,6 +214,41 @@ export class RestoreOutput {
   /** Removes what SQLite put beside the temporary file when it was checked. */
   async removeTemporarySidecars(): Promise<void> {
     for (const suffix of SIDECAR_SUFFIXES) await rm(this.temporaryPath + suffix, { force: true });
+  }
+
+  #openFile(): FileHandle {
+    if (this.#file === undefined) throw new Error('the output is not open');
+    return this.#file;
+  }
+
+  /** A database that is reached through a link is replaced where it is. */
+  async #followLink(): Promise<void> {
+    try {
+      this.#path = await realpath(this.#path);
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw wrapError(error, `find ${this.#path}`);
+    }
+  }
+
+  async #refuseUnlessReplaceable(): Promise<void> {
+    const { path } = this;
+    if (!this.#options.force) {
+      throw new LitestreamError('exists', `cannot restore, output path already exists: ${path}`);
+    }
+    if (!(await stat(path)).isFile()) {
+      throw new LitestreamError('exists', `cannot restore, ${path} is not a file`);
+    }
+  }
+
+  /** Whether nothing but a WAL and its index are left over, and nobody has them open. False where that cannot be told. */
+  async #mayBeSetAside(sidecars: readonly string[]): Promise<boolean> {
+    if (sidecars.some((name) => name.endsWith('-journal'))) return false;
+    for (let attempt = 0; ; attempt++) {
+      const users = findFileUsers(sidecars);
+      if (users?.length === 0) return true;
+      if (users === undefined || attempt === CLOSING_ATTEMPTS) return false;
+      await sleep(CLOSING_STEP_MS);
+    }
   }
 
   async #removeTemporary(): Promise<void> {
@@ -148,10 +268,11 @@ export class RestoreOutput {
     }
   }
 
-  async #setAside(): Promise<void> {
-    const suffix = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
-    for (const sidecar of await findSidecars(this.path)) {
-      const target = `${sidecar}.${suffix}`;
+  async #setAside(suffix: string): Promise<void> {
+    for (const sidecar of await findSidecars(this.#path)) {
+      const ending = sidecar.slice(this.#path.length);
+      // Beside the old database under the name that it has now, if there is one.
+      const target = this.#replacement ? `${this.#path}.${suffix}${ending}` : `${sidecar}.${suffix}`;
       this.#options.logger.warn('setting left-over file aside', { path: sidecar, new_path: target });
       try {
         await rename(sidecar, target);
@@ -165,7 +286,7 @@ export class RestoreOutput {
     const first = this.#madeFolder;
     if (first === undefined) return;
     this.#madeFolder = undefined;
-    for (let folder = dirname(resolve(this.path)); folder.length >= first.length; folder = dirname(folder)) {
+    for (let folder = dirname(resolve(this.#path)); folder.length >= first.length; folder = dirname(folder)) {
       try {
         await rmdir(folder);
       } catch (error) {

@@ -3,10 +3,13 @@
  * cannot be seen in a listing (a hole inside an index, damaged bytes) is found when the plan is carried out.
  */
 
-import { LitestreamError, type ErrorCode } from '../base/errors.ts';
-import { formatIndex, segmentKey, snapshotKey } from '../format/names.ts';
+import { LitestreamError } from '../base/errors.ts';
+import { segmentKey, snapshotKey } from '../format/names.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import { type SegmentInfo, type SnapshotInfo, thereFromMs } from './catalog.ts';
+import type { PlanFailure } from './plan-failure.ts';
+import { type Candidate, candidateOf, planCandidate } from './restore-candidate.ts';
+import type { Damage } from './restore-chain.ts';
 
 /** How far a generation reaches at the target's time, by what its objects say of themselves. */
 export interface Reach {
@@ -50,6 +53,19 @@ export interface RestoreTarget {
   readonly timestamp?: Date | undefined;
   /** Exactly the commits up to this position, which must not lie before the snapshot's. */
   readonly upTo?: Position | undefined;
+  /** Where something is missing, restore what comes before it. */
+  readonly bestEffort?: boolean | undefined;
+}
+
+/** What a best effort leaves out. */
+export interface Loss {
+  /** What is missing, and where the rest begins: nothing from there on is restored. */
+  readonly failure: PlanFailure;
+  readonly index: number;
+  readonly offset: number;
+  /** Segments that are there in vain, and the time of the last object of them. */
+  readonly segmentCount: number;
+  readonly untilMs: number | undefined;
 }
 
 export interface RestorePlan {
@@ -58,6 +74,8 @@ export interface RestorePlan {
   readonly snapshot: SnapshotInfo;
   /** To apply in this order: from the start of the snapshot's index, each index from offset 0, no index left out. */
   readonly segments: readonly SegmentInfo[];
+  /** The replicas of those objects that are not from `replica`. */
+  readonly sources: ReadonlyMap<SnapshotInfo | SegmentInfo, string>;
   /** The last index that is restored. */
   readonly indexMax: number;
   /** Where to stop inside the last index; undefined: at its last commit. */
@@ -67,83 +85,26 @@ export interface RestorePlan {
    * it may be later than asked for.
    */
   readonly uncertain: boolean;
+  /** Undefined: nothing of what was asked for is left out. */
+  readonly loss: Loss | undefined;
   /** What the user should know about the choice. */
   readonly warnings: readonly string[];
-}
-
-/** Why there is no plan. */
-export interface PlanFailure {
-  readonly code: ErrorCode;
-  readonly message: string;
 }
 
 export type PlanOutcome =
   /** The first is the best; the others restore the same generation from other replicas. Never empty. */
   { readonly plans: readonly RestorePlan[] } | { readonly failure: PlanFailure };
 
-/** `00000010 (16)`: as names and -index have it, and as the tables print it. */
-function bothForms(index: number): string {
-  return `${formatIndex(index)} (${index})`;
-}
-
-/** A generation of one replica as far as the target's time reaches. */
-interface Candidate {
-  readonly replica: string;
-  readonly generation: string;
-  readonly snapshots: readonly SnapshotInfo[];
-  readonly segments: readonly SegmentInfo[];
-  /** Whether `segments` was cut by the target's time. */
-  readonly all: readonly SegmentInfo[];
-  readonly newestMs: number;
-  readonly end: { readonly index: number; readonly offset: number };
-  readonly reach: Reach | undefined;
-}
-
-/** As far as the objects themselves say. */
-function reachingCandidate(replica: string, listing: GenerationListing, reach: Reach): Candidate {
-  const { generation, segments: all } = listing;
-  const snapshots = listing.snapshots.slice(0, reach.snapshotCount);
-  const segments = all.slice(0, reach.segmentCount);
-  const { newestMs } = reach;
-  const end = endOf(snapshots, segments);
-  const offset = reach.endOffset ?? end.offset;
-  return { replica, generation, snapshots, segments, all, newestMs, end: { ...end, offset }, reach };
-}
-
-function endOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInfo[]): Candidate['end'] {
-  const snapshotEnd = { index: snapshots.at(-1)?.index ?? -1, offset: -1 };
-  const segmentEnd = segments.at(-1) ?? snapshotEnd;
-  return segmentEnd.index >= snapshotEnd.index ? segmentEnd : snapshotEnd;
-}
-
-/**
- * Cuts a listing to what was there at `timestamp`, by v0.3.13's rule: the first segment that was not there yet ends it,
- * whatever the times of those behind it.
- */
-function candidateOf(replica: string, listing: GenerationListing, timestamp: Date | undefined): Candidate {
-  if (listing.reach) return reachingCandidate(replica, listing, listing.reach);
-  const limit = timestamp?.getTime() ?? Infinity;
-  const snapshots = listing.snapshots.filter((snapshot) => thereFromMs(snapshot) <= limit);
-  const first = listing.segments.findIndex((segment) => thereFromMs(segment) > limit);
-  const segments = first < 0 ? listing.segments : listing.segments.slice(0, first);
-  const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
-  return {
-    replica,
-    generation: listing.generation,
-    snapshots,
-    segments,
-    all: listing.segments,
-    newestMs: times.reduce((a, b) => Math.max(a, b), -Infinity),
-    end: endOf(snapshots, segments),
-    reach: undefined,
-  };
-}
-
 /**
  * Plans a restore.
  * @param replicas the listings of those that could be listed, in the order of preference among equals
+ * @param damages what is known to be of no use: other replicas stand in, object by object
  */
-export function planRestore(replicas: readonly ReplicaListing[], target: RestoreTarget): PlanOutcome {
+export function planRestore(
+  replicas: readonly ReplicaListing[],
+  target: RestoreTarget,
+  damages: readonly Damage[] = [],
+): PlanOutcome {
   const generation = target.upTo?.generation ?? target.generation;
   const listings = replicas.flatMap(({ name, generations }) =>
     generations
@@ -165,20 +126,23 @@ export function planRestore(replicas: readonly ReplicaListing[], target: Restore
     };
   }
   const warnings = unrestorableWarnings(candidates, newest);
+  // The state at a time is one: another replica that does not hold all of it is no substitute.
+  const endOf = ({ end, reach }: Candidate): string | undefined =>
+    reach?.range && `${end.index}:${end.offset}`;
+  const able = restorable
+    .filter((other) => other.generation === newest.generation && endOf(other) === endOf(newest))
+    .sort((a, b) => b.end.index - a.end.index || b.end.offset - a.end.offset);
   const failures: { replica: string; failure: PlanFailure }[] = [];
   const plans: RestorePlan[] = [];
-  for (const candidate of restorable
-    .filter((other) => other.generation === newest.generation)
-    .sort((a, b) => b.end.index - a.end.index || b.end.offset - a.end.offset)) {
-    // The state at a time is one: another replica that does not hold all of it is no substitute.
-    const ends = [candidate, newest].map(({ end, reach }) => reach?.range && `${end.index}:${end.offset}`);
-    if (ends[0] !== ends[1]) continue;
-    const plan = planCandidate(candidate, target);
+  for (const candidate of able) {
+    const others = able.filter((other) => other !== candidate);
+    const plan = planCandidate(candidate, target, { others, damages });
     if ('code' in plan) failures.push({ replica: candidate.replica, failure: plan });
     else plans.push(plan);
   }
   const [failed] = failures;
-  const [best, ...others] = plans;
+  // Whatever is whole comes before what a best effort can do.
+  const [best, ...others] = plans.sort((a, b) => Number(a.loss !== undefined) - Number(b.loss !== undefined));
   if (best === undefined) {
     return { failure: failed?.failure ?? { code: 'no-backup', message: 'no matching backups found' } };
   }
@@ -253,98 +217,15 @@ function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable
   return { earliestMs: Math.min(...snapshots.map(thereFromMs)), latestMs };
 }
 
-function planCandidate(candidate: Candidate, target: RestoreTarget): RestorePlan | PlanFailure {
-  const wanted = target.upTo?.index ?? target.index;
-  if (wanted !== undefined && wanted > candidate.end.index) {
-    return {
-      code: 'not-found',
-      message: `index ${bothForms(wanted)} is not in generation ${candidate.generation}: the last is ${bothForms(candidate.end.index)}`,
-    };
-  }
-  const indexMax = wanted ?? candidate.end.index;
-  const endOffset = target.upTo?.offset ?? (wanted === undefined ? candidate.reach?.endOffset : undefined);
-  const snapshot = candidate.snapshots.findLast(({ index }) => index <= indexMax);
-  if (snapshot === undefined) {
-    const first = candidate.snapshots[0]?.index ?? 0;
-    return {
-      code: 'no-backup',
-      message: `no matching backups found: the first snapshot of generation ${candidate.generation} has index ${bothForms(first)}, after ${bothForms(indexMax)}`,
-    };
-  }
-  const plan = planFrom(candidate, snapshot, indexMax, endOffset);
-  if ('code' in plan || !mayBeAhead(candidate, snapshot, indexMax, target)) return plan;
-  // Through the whole index of an earlier snapshot every page gets its right image.
-  const earlier = candidate.snapshots.findLast(({ index }) => index < snapshot.index);
-  const safe = earlier && planFrom(candidate, earlier, indexMax, endOffset);
-  if (safe && !('code' in safe)) return safe;
-  const warning = `snapshot ${snapshot.key} may hold changes later than the requested time: checking the result`;
-  return { ...plan, uncertain: true, warnings: [warning] };
-}
+/** Something is missing in the middle of a chain. */
+export class GapError extends LitestreamError {
+  /** Where what is missing begins. */
+  readonly start: Position;
 
-/**
- * Whether pages from after the target may be in the snapshot. v0.3.13 checkpoints before it copies the database, so the
- * copy may be ahead of the segments that are stored at that time. Uploads follow each other: the second segment that
- * came after the snapshot was begun after it, and by then all that the snapshot holds is covered. A whole index is
- * always enough.
- */
-function mayBeAhead(
-  { segments, all, reach }: Candidate,
-  snapshot: SnapshotInfo,
-  indexMax: number,
-  { timestamp }: RestoreTarget,
-): boolean {
-  if (timestamp === undefined || indexMax !== snapshot.index) return false;
-  if (reach) return reach.uncertain;
-  const isOfIndex = ({ index }: SegmentInfo): boolean => index === snapshot.index;
-  if (segments.filter(isOfIndex).length === all.filter(isOfIndex).length) return false;
-  const after = segments.filter((segment) => isOfIndex(segment) && segment.createdAt > snapshot.createdAt);
-  return after.length < 2;
-}
-
-function planFrom(
-  { replica, generation, segments }: Candidate,
-  snapshot: SnapshotInfo,
-  indexMax: number,
-  endOffset: number | undefined,
-): RestorePlan | PlanFailure {
-  const chain = segments.filter(
-    ({ index, offset }) =>
-      index >= snapshot.index &&
-      (index < indexMax || (index === indexMax && (endOffset === undefined || offset < endOffset))),
-  );
-  const gap = findGap(generation, chain, snapshot.index, indexMax);
-  if (gap) return gap;
-  return {
-    replica,
-    generation,
-    snapshot,
-    segments: chain,
-    indexMax,
-    endOffset,
-    uncertain: false,
-    warnings: [],
-  };
-}
-
-/** The first missing index, or missing start of an index. A snapshot alone, or with nothing after its index, is whole. */
-function findGap(
-  generation: string,
-  chain: readonly SegmentInfo[],
-  first: number,
-  indexMax: number,
-): PlanFailure | undefined {
-  const starts = new Set(chain.filter(({ offset }) => offset === 0).map(({ index }) => index));
-  const present = new Set(chain.map(({ index }) => index));
-  for (let index = first; index <= indexMax; index++) {
-    if (starts.has(index) || (index === first && index === indexMax && !present.has(index))) continue;
-    const before =
-      index === first ? `snapshot ${formatIndex(first)}` : `the end of index ${bothForms(index - 1)}`;
-    return {
-      code: 'gap',
-      message: `missing WAL segment ${segmentKey(generation, index, 0)}: the last consistent point before it is ${before}`,
-    };
+  constructor(message: string, start: Position) {
+    super('gap', message);
+    this.start = start;
   }
-  return undefined;
 }
 
 /**
@@ -352,10 +233,10 @@ function findGap(
  * @param end of the chain before it
  * @param start of the missing segment, where the chain ends unless it is a later index
  */
-export function missingSegmentError(end: Position, start: Position = end): LitestreamError {
+export function missingSegmentError(end: Position, start: Position = end): GapError {
   const key = segmentKey(start.generation, start.index, start.offset);
-  return new LitestreamError(
-    'gap',
+  return new GapError(
     `missing WAL segment ${key}: the last consistent point before it is ${formatPosition(end)}`,
+    start,
   );
 }

@@ -19,6 +19,7 @@ import {
   walFrameSize,
 } from '../sqlite/wal.ts';
 import type { SegmentInfo } from './catalog.ts';
+import { type LeftoverWal, isWholeLeftover } from './leftover-wal.ts';
 import type { PageSink } from './page-writer.ts';
 import { missingSegmentError } from './restore-plan.ts';
 import { WalOverlap } from './wal-overlap.ts';
@@ -76,6 +77,8 @@ export class WalApplier {
   readonly #pageSizeBytes: number;
   /** The state that the snapshot needs, if it says so. */
   readonly #needed: SnapshotTrailer | undefined;
+  readonly #leftover: LeftoverWal | undefined;
+  #leftoverMet = false;
   #open: OpenIndex | undefined;
   /** The end of the index before. */
   #closed: ChainEnd | undefined;
@@ -87,9 +90,13 @@ export class WalApplier {
   /** Frames of an open transaction went to the writer because it is larger than memory: its commit must follow. */
   #spilled = false;
 
-  /** @param needed of the snapshot that the writer's file holds: the chain must lead through its position */
-  constructor(writer: PageSink, needed: SnapshotTrailer | undefined) {
+  /**
+   * @param needed of the snapshot that the writer's file holds: the chain must lead through its position
+   * @param leftover is looked for in the chain
+   */
+  constructor(writer: PageSink, needed: SnapshotTrailer | undefined, leftover?: LeftoverWal) {
     this.#needed = needed;
+    this.#leftover = leftover;
     this.#writer = writer;
     this.#pageSizeBytes = writer.pageSizeBytes;
   }
@@ -126,6 +133,11 @@ export class WalApplier {
     if (this.#open === undefined) return this.#closed;
     const { index, offset, checksum } = this.#open;
     return { index, offset, checksum };
+  }
+
+  /** Whether the left-over WAL has no commits but those that were applied. */
+  get leftoverRestored(): boolean {
+    return this.#leftover === undefined || this.#leftoverMet;
   }
 
   /**
@@ -214,6 +226,7 @@ export class WalApplier {
       );
     }
     this.#checkNeeded(open, frames);
+    this.#lookForLeftover(open, frames);
     open.offset += wholeBytes;
     open.checksum = run.checksum;
     if (run.commitCount > 0) {
@@ -237,6 +250,14 @@ export class WalApplier {
       if (frame.commitPageCount > 0 && checksumsEqual(frame.checksum, needed.checksum)) return;
     }
     throw corrupt(`the snapshot does not belong to this WAL, by their checksums at offset ${needed.offset}`);
+  }
+
+  #lookForLeftover(open: OpenIndex, frames: Uint8Array): void {
+    if (this.#leftover === undefined) return;
+    const at = this.#leftover.endOffset - open.offset - walFrameSize(this.#pageSizeBytes);
+    if (at < 0 || at + walFrameSize(this.#pageSizeBytes) > frames.byteLength) return;
+    const { checksum } = readFrameHeader(frames, at);
+    this.#leftoverMet ||= isWholeLeftover(this.#leftover, open.wal, this.#leftover.endOffset, checksum);
   }
 
   #putFrames(frames: Uint8Array): void {

@@ -1,50 +1,46 @@
 /**
  * Restores a database from its replicas: list, plan, then carry the plan out into a temporary file that gets its final
- * name when everything in it is verified and durable.
+ * name when everything in it is verified and durable. What turns out to be damaged, or gone since it was listed, is planned
+ * around.
  */
 
-import type { FileHandle } from 'node:fs/promises';
 import { throwIfAborted } from '../base/concurrency.ts';
-import { LitestreamError, hasCode, wrapError } from '../base/errors.ts';
-import { LogDuration, type Logger } from '../base/logger.ts';
-import { type Lz4End, startLz4Thread } from '../format/lz4-frame.ts';
-import type { SnapshotTrailer } from '../format/object-trailer.ts';
+import { LitestreamError, hasCode } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
 import { formatPosition, type Position } from '../format/position.ts';
-import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { checkIntegrity } from '../sqlite/integrity-check.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { withRetry } from '../storage/retrying-store.ts';
-import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
-import { PageWriter, writeFully } from './page-writer.ts';
-import { type Content, decodeInOrder } from './restore-content.ts';
-import { fetchInOrder } from './restore-fetch.ts';
-import { listReplicas, type NamedStore } from './restore-listing.ts';
-import { RestoreOutput } from './restore-output.ts';
-import { planRestore, type RestorePlan, type RestoreTarget } from './restore-plan.ts';
-import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
-import { segmentTrailerOf, snapshotTrailerOf, trailerOf } from './trailer-reader.ts';
+import type { Damage } from './restore-chain.ts';
+import { type Listings, type NamedStore, listReplicas } from './restore-listing.ts';
+import { type OutputOptions, RestoreOutput } from './restore-output.ts';
+import {
+  GapError,
+  type PlanOutcome,
+  type RestorePlan,
+  type RestoreTarget,
+  planRestore,
+} from './restore-plan.ts';
+import { type RestoreProgress, RestoreRun, type RunResult } from './restore-run.ts';
+
+export type { RestoreProgress } from './restore-run.ts';
 
 const ATTEMPTS = 6;
-/** Decompressing as many bytes takes longer than starting a thread for it. */
-const THREAD_LIMIT = 4 << 20;
-
-/** Compressed bytes and segments of the plan that is being carried out. */
-export interface RestoreProgress {
-  readonly bytesDone: number;
-  readonly bytesTotal: number;
-  readonly segmentsDone: number;
-  readonly segmentsTotal: number;
-}
+/** Plans that are tried: each one knows of one more object that is of no use. */
+const MAX_PLANS = 1000;
 
 /** At most one of index, timestamp and upTo; none: the latest state. */
-export interface RestoreRequest extends RestoreTarget {
+export interface RestoreRequest extends RestoreTarget, Omit<OutputOptions, 'force'> {
   /** The replicas to choose from; they stay open. Among equally fresh ones the first is used. */
   readonly replicas: readonly NamedStore[];
-  /** The database file to make. Missing folders are made with mode 0700, the file with 0600. */
+  /** The database file to make. Missing folders are made with mode 0700. */
   readonly outputPath: string;
   /** Requests at once; >= 1. */
   readonly parallelism: number;
-  /** Set left-over -wal, -shm and -journal files beside the output aside instead of refusing. */
+  /** Replace a database that is there, unless it is in use, and set left-over -wal, -shm and -journal files aside. */
   readonly force?: boolean;
+  /** SQLite's check of the result. Default: none, but for results that may hold changes later than asked for. */
+  readonly integrityCheck?: 'none' | 'quick' | 'full' | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly logger: Logger;
   readonly onProgress?: (progress: RestoreProgress) => void;
@@ -54,263 +50,274 @@ export interface RestoreResult {
   readonly replica: string;
   /** What was restored: the end of the last applied commit, or offset 0 of the snapshot's index for a snapshot alone. */
   readonly position: Position;
+  /** When that commit was made; undefined where the objects do not say. */
+  readonly committedAt: Date | undefined;
   readonly snapshotIndex: number;
   /** Size of the restored database file. */
   readonly sizeBytes: number;
+  /** What a best effort left out, in words; undefined when it is everything that was asked for. */
+  readonly loss: string | undefined;
 }
 
 /**
- * Restores a database. On any failure and on abort nothing is left behind. When a replica turns out to be damaged, the
- * same generation is tried from the next one.
+ * Restores a database. On any failure and on abort nothing is left behind. What is damaged in a replica is taken from
+ * another one, object by object.
  * @throws LitestreamError 'no-backup' when nothing matches the request, 'exists' when the output or files that belong to
- * an older database are in the way, 'not-found' for an index that is not there (yet), 'gap' and 'corrupt' when objects
- * are missing or damaged, 'aborted', and what the stores and the file system give
+ * an older database are in the way, 'busy' when what is to be replaced is in use, 'not-found' for an index that is not
+ * there (yet), 'gap' and 'corrupt' when objects are missing or damaged, 'aborted', and what the stores and the file system give
  */
 export async function restore(request: RestoreRequest): Promise<RestoreResult> {
-  const { logger, signal } = request;
-  const output = new RestoreOutput(request.outputPath, { force: request.force === true, logger });
+  const staged = await stageRestore(request);
+  try {
+    await staged.prepare();
+    await staged.place();
+    return staged.result;
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+/** A restored database that has not its name yet. */
+export class StagedRestore {
+  readonly result: RestoreResult;
+  readonly #output: RestoreOutput;
+  readonly #leftoverRestored: boolean;
+  readonly #request: RestoreRequest;
+
+  constructor(
+    request: RestoreRequest,
+    output: RestoreOutput,
+    result: RestoreResult,
+    leftoverRestored: boolean,
+  ) {
+    this.#request = request;
+    this.#output = output;
+    this.result = result;
+    this.#leftoverRestored = leftoverRestored;
+  }
+
+  /** Makes everything ready that can fail: what is in the way is locked from here on. @throws LitestreamError as restore() */
+  async prepare(): Promise<void> {
+    throwIfAborted(this.#request.signal);
+    await this.#output.prepare(this.#leftoverRestored);
+  }
+
+  /** Gives it its name. After prepare(). @throws LitestreamError as restore() */
+  async place(): Promise<void> {
+    throwIfAborted(this.#request.signal);
+    const logger = this.#request.logger.with({ replica: this.result.replica });
+    logger.info('renaming database from temporary location');
+    await this.#output.place();
+    const { loss } = this.result;
+    if (loss !== undefined) logger.error('restored what is before the damage', { loss });
+  }
+
+  /** Removes it. Idempotent; without effect after place(). */
+  async discard(): Promise<void> {
+    await this.#output.discard();
+  }
+}
+
+/** The first half of restore(): everything but the last step. Needs place() or discard(). */
+export async function stageRestore(request: RestoreRequest): Promise<StagedRestore> {
+  const output = new RestoreOutput(request.outputPath, { ...request, force: request.force === true });
   await output.check();
-  const replicas = request.replicas.map(({ name, store }) => ({
+  const attempt = new Attempts(request, output);
+  try {
+    const { plan, result } = await attempt.first();
+    const { position, commitMs, sizeBytes, leftoverRestored } = result;
+    const done: RestoreResult = {
+      replica: plan.replica,
+      position,
+      committedAt: commitMs === undefined ? undefined : new Date(commitMs),
+      snapshotIndex: plan.snapshot.index,
+      sizeBytes,
+      loss: describeLoss(plan, position, commitMs),
+    };
+    return new StagedRestore(request, output, done, leftoverRestored);
+  } catch (error) {
+    await output.discard();
+    throw error;
+  }
+}
+
+function describeLoss(
+  { loss }: RestorePlan,
+  position: Position,
+  commitMs: number | undefined,
+): string | undefined {
+  if (!loss) return undefined;
+  const at = commitMs === undefined ? '' : ` of ${new Date(commitMs).toISOString()}`;
+  const until = loss.untilMs === undefined ? '' : ` up to about ${new Date(loss.untilMs).toISOString()}`;
+  return (
+    `restored up to ${formatPosition(position)}${at}; lost is everything after it${until}, ` +
+    `of which ${loss.segmentCount} segments are there in vain: ${loss.failure.message}`
+  );
+}
+
+/** Stores that try again what may pass. */
+export function retryingStores({
+  replicas,
+  signal,
+}: Pick<RestoreRequest, 'replicas' | 'signal'>): NamedStore[] {
+  return replicas.map(({ name, store }) => ({
     name,
     store: withRetry(store, { attempts: ATTEMPTS, signal }),
   }));
-  const plans = await makePlans(request, replicas);
-  for (const [i, plan] of plans.entries()) {
-    const store = replicas.find(({ name }) => name === plan.replica)?.store;
-    if (store === undefined) continue;
-    try {
-      return await new RestoreRun(request, plan, store, output).run();
-    } catch (error) {
-      await output.discard();
-      const next = plans[i + 1];
-      const othersMayDo = hasCode(
-        error,
-        'gap',
-        'corrupt',
-        'not-found',
-        'unavailable',
-        'timeout',
-        'permission',
-      );
-      if (next === undefined || !othersMayDo) throw error;
-      logger.warn('cannot restore from replica, trying the next', {
-        replica: plan.replica,
-        next: next.replica,
-        error,
-      });
-    }
-  }
-  throw new LitestreamError('no-backup', 'no matching backups found');
 }
 
-async function makePlans(
-  request: RestoreRequest,
-  replicas: readonly NamedStore[],
-): Promise<readonly RestorePlan[]> {
-  const { parallelism, signal, logger } = request;
-  const generation = request.upTo?.generation ?? request.generation;
-  const { listed, failed } = await listReplicas(replicas, {
-    generation,
-    parallelism,
-    signal,
-    target: request,
-  });
-  const outcome = planRestore(listed, request);
-  const [failure] = failed;
-  // "No backup" would be a guess while a replica could not be asked.
-  if ('failure' in outcome && failure) throw failure.error;
-  for (const { name, error } of failed)
-    logger.warn('cannot list replica, using the others', { replica: name, error });
-  if ('failure' in outcome) throw new LitestreamError(outcome.failure.code, outcome.failure.message);
-  for (const warning of outcome.plans[0]?.warnings ?? []) logger.warn(warning);
-  return outcome.plans;
-}
-
-/** One plan being carried out. */
-class RestoreRun {
+/** One restore: plans until one can be carried out. */
+class Attempts {
   readonly #request: RestoreRequest;
-  readonly #plan: RestorePlan;
-  readonly #store: ObjectStore;
   readonly #output: RestoreOutput;
-  readonly #logger: Logger;
-  readonly #bytesTotal: number;
-  #bytesDone = 0;
-  #segmentsDone = 0;
-  #indexStartedAt = 0;
+  readonly #stores: ReadonlyMap<string, ObjectStore>;
+  /** Without those that could not be used at all. */
+  #replicas: NamedStore[];
+  #listings: Listings | undefined;
+  readonly #damages: Damage[] = [];
+  /** Keys and holes that were met once: retention may have been at work. */
+  readonly #met = new Set<string>();
 
-  constructor(request: RestoreRequest, plan: RestorePlan, store: ObjectStore, output: RestoreOutput) {
+  constructor(request: RestoreRequest, output: RestoreOutput) {
     this.#request = request;
-    this.#plan = plan;
-    this.#store = store;
     this.#output = output;
-    this.#logger = request.logger.with({ replica: plan.replica });
-    this.#bytesTotal = [plan.snapshot, ...plan.segments].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    this.#replicas = retryingStores(request);
+    this.#stores = new Map(this.#replicas.map(({ name, store }) => [name, store]));
   }
 
-  async run(): Promise<RestoreResult> {
-    const { generation, snapshot, segments } = this.#plan;
-    throwIfAborted(this.#request.signal);
-    const file = await this.#output.open();
-    const path = this.#output.temporaryPath;
-    this.#logger.info('restoring snapshot', { generation, index: snapshot.index, path });
-    const { parallelism, signal } = this.#request;
-    const onBytes = (byteCount: number): void => this.#advance(byteCount, 0);
-    // The snapshot and the segments in one row: segments are fetched while the snapshot is still being written.
-    const fetched = fetchInOrder<SnapshotInfo | SegmentInfo>(this.#store, [snapshot, ...segments], {
-      parallelism,
-      signal,
-      onBytes,
-    });
-    const thread = this.#bytesTotal < THREAD_LIMIT ? undefined : startLz4Thread();
-    const contents = decodeInOrder(fetched, 1 + segments.length, { transient: true, thread });
-    try {
-      const first = await contents.next();
-      if (first.done === true) throw new Error('there is a snapshot in every plan');
-      const { writer, trailer } = await this.#writeSnapshot(file, first.value);
-      const position = await this.#applySegments(writer, trailer, contents);
-      const { endOffset } = this.#plan;
-      if (endOffset !== undefined && position.offset !== endOffset) {
-        const wanted = formatPosition({ ...position, index: this.#plan.indexMax, offset: endOffset });
-        throw new LitestreamError(
-          'not-found',
-          `${wanted} is not in the replica: it ends at ${formatPosition(position)}`,
-        );
-      }
-      if (this.#plan.uncertain) await this.#checkIntegrity();
-      throwIfAborted(signal);
-      this.#logger.info('renaming database from temporary location');
-      await this.#output.commit();
-      return {
-        replica: this.#plan.replica,
-        position,
-        snapshotIndex: snapshot.index,
-        sizeBytes: writer.fileSizeBytes,
-      };
-    } finally {
-      await contents.return(undefined);
-      await thread?.close();
-    }
-  }
-
-  /** Decompresses the snapshot into the file. */
-  async #writeSnapshot(
-    file: FileHandle,
-    content: Content<SnapshotInfo | SegmentInfo>,
-  ): Promise<{ writer: PageWriter; trailer: SnapshotTrailer | undefined }> {
-    const head = Buffer.alloc(DATABASE_HEADER_SIZE);
-    let sizeBytes = 0;
-    let writing: Promise<void> = Promise.resolve();
-    try {
-      for await (const chunk of content.chunks) {
-        if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
-        // One write is under way while the next block is decompressed.
-        await writing;
-        writing = writeFully(file, chunk, sizeBytes);
-        sizeBytes += chunk.byteLength;
-      }
-      await writing;
-      const { pageSizeBytes } = parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
-      const trailer = checkSnapshot(this.#plan.snapshot, content.end(), { sizeBytes, pageSizeBytes });
-      return { writer: new PageWriter(file, sizeBytes, pageSizeBytes), trailer };
-    } catch (error) {
-      await writing.catch(() => undefined);
-      throw wrapError(error, `restore snapshot ${this.#plan.snapshot.key}`);
-    }
-  }
-
-  async #applySegments(
-    writer: PageWriter,
-    snapshotTrailer: SnapshotTrailer | undefined,
-    contents: AsyncIterable<Content<SnapshotInfo | SegmentInfo>>,
-  ): Promise<Position> {
-    const { generation, snapshot, segments, indexMax } = this.#plan;
-    let position: Position = { generation, index: snapshot.index, offset: 0 };
-    const applier = new WalApplier(writer, snapshotTrailer);
-    if (segments.length === 0) {
-      applier.finish(position, this.#plan.endOffset);
-      this.#logger.info('snapshot only, finalizing database');
-      return position;
-    }
-    this.#logger.info('restoring wal files', { generation, index_min: snapshot.index, index_max: indexMax });
-    this.#indexStartedAt = performance.now();
-    let i = 0;
-    for await (const { chunks, end } of contents) {
-      const segment = segments[i++];
-      if (segment === undefined) break;
-      const endOffset = segment.index === indexMax ? this.#plan.endOffset : undefined;
-      const before = applier.end;
+  async first(): Promise<{ plan: RestorePlan; result: RunResult }> {
+    let cause: unknown;
+    for (let count = 0; count < MAX_PLANS; count++) {
+      const plan = await this.#plan(cause);
+      const run = await this.#begin(plan);
       try {
-        await applier.applySegment(segment, chunks, endOffset);
-        const trailer = segmentTrailerOf(segment, trailerOf(end()));
-        const whole = trailer && (endOffset === undefined || endOffset >= trailer.end);
-        if (trailer) checkSegmentTrailer(trailer, before, whole ? applier.end : undefined);
+        const result = await run.run();
+        await this.#checkIntegrity(plan);
+        return { plan, result };
       } catch (error) {
-        throw hasCode(error, 'gap') ? error : wrapError(error, `apply WAL segment ${segment.key}`);
+        if (!this.#learn(error, plan, run.culprit)) throw error;
+        cause = error;
       }
-      this.#advance(0, 1);
-      if (segments[i]?.index === segment.index) continue;
-      position = applier.closeIndex(generation, segment.index);
-      this.#logIndex(segment.index);
     }
-    applier.finish(position, this.#plan.endOffset);
-    await writer.finish();
-    return position;
+    throw cause;
   }
 
-  #logIndex(index: number): void {
-    const now = performance.now();
-    const elapsed = new LogDuration(now - this.#indexStartedAt);
-    this.#indexStartedAt = now;
-    this.#logger.info('downloaded wal', { generation: this.#plan.generation, index, elapsed });
-    this.#logger.info('applied wal', { generation: this.#plan.generation, index, elapsed });
+  /** @param cause why the plan before this one failed */
+  async #plan(cause: unknown): Promise<RestorePlan> {
+    const { logger } = this.#request;
+    const first = this.#listings === undefined;
+    this.#listings ??= await listForRestore(this.#request, this.#replicas);
+    const { listed, failed } = this.#listings;
+    const outcome = planRestore(listed, this.#request, this.#damages);
+    const [failure] = failed;
+    if ('failure' in outcome) {
+      // "No backup" would be a guess while a replica could not be asked.
+      const error =
+        cause ?? failure?.error ?? new LitestreamError(outcome.failure.code, outcome.failure.message);
+      throw this.#withWayOut(error, listed);
+    }
+    for (const { name, error } of first ? failed : []) {
+      logger.warn('cannot list replica, using the others', { replica: name, error });
+    }
+    const [plan] = outcome.plans;
+    if (plan === undefined) throw new LitestreamError('no-backup', 'no matching backups found');
+    for (const warning of plan.warnings) logger.warn(warning);
+    return plan;
   }
 
-  /** For a snapshot that may be ahead of the target: what SQLite says of the result. */
-  async #checkIntegrity(): Promise<void> {
-    // Loaded for this rare case only: restoring works where SQLite's native part does not.
-    const { ReadConnection } = await import('../sqlite/connection.ts');
-    const connection = new ReadConnection(this.#output.temporaryPath);
+  /** An error with what -best-effort would restore, if that is something. */
+  #withWayOut(error: unknown, listed: Listings['listed']): unknown {
+    if (!hasCode(error, 'gap', 'corrupt') || this.#request.bestEffort === true) return error;
+    const outcome: PlanOutcome = planRestore(listed, { ...this.#request, bestEffort: true }, this.#damages);
+    const plan = 'plans' in outcome ? outcome.plans[0] : undefined;
+    if (!plan?.loss) return error;
+    const { generation, loss } = plan;
+    const end = formatPosition({ generation, index: loss.index, offset: loss.offset });
+    return new LitestreamError(error.code, `${error.message}; -best-effort restores what is before ${end}`, {
+      cause: error,
+    });
+  }
+
+  async #begin(plan: RestorePlan): Promise<RestoreRun> {
+    const { parallelism, signal, logger, onProgress } = this.#request;
+    const file = await this.#output.open();
+    const { temporaryPath: path, leftover } = this.#output;
+    const stores = this.#stores;
+    return new RestoreRun({ plan, stores, file, path, leftover, parallelism, signal, logger, onProgress });
+  }
+
+  /** Takes note of why a plan failed. @returns whether another one may do */
+  #learn(error: unknown, plan: RestorePlan, culprit: Omit<Damage, 'error'> | undefined): boolean {
+    if (!(error instanceof LitestreamError) || culprit === undefined) return false;
+    const needsMore = error instanceof GapError && plan.loss !== undefined;
+    const { logger } = this.#request;
+    const { replica, index, offset, key } = culprit;
+    if (hasCode(error, 'unavailable', 'timeout', 'permission')) {
+      this.#replicas = this.#replicas.filter(({ name }) => name !== replica);
+      if (this.#replicas.length === 0) return false;
+      this.#listings = undefined;
+      logger.warn('cannot restore from replica, trying the next', { replica, error });
+      return true;
+    }
+    if (!hasCode(error, 'gap', 'corrupt', 'not-found')) return false;
+    const id = `${replica} ${key ?? `${index}:${offset}`}`;
+    if (!this.#met.has(id) && !hasCode(error, 'corrupt')) {
+      this.#met.add(id);
+      this.#listings = undefined;
+      logger.warn('an object is gone, listing again', { replica, error });
+      return true;
+    }
+    const known = this.#damages.some(
+      (damage) => `${damage.replica} ${damage.key ?? `${damage.index}:${damage.offset}`}` === id,
+    );
+    if (!known) this.#damages.push({ ...culprit, error });
+    // The snapshot itself needs more than there is: an earlier one may do.
+    else if (needsMore) this.#damages.push(snapshotDamage(plan, error));
+    else return false;
+    return true;
+  }
+
+  async #checkIntegrity(plan: RestorePlan): Promise<void> {
+    const { integrityCheck, signal } = this.#request;
+    const wanted = plan.uncertain ? 'full' : (integrityCheck ?? 'none');
+    if (wanted === 'none') return;
+    const path = this.#output.temporaryPath;
     try {
-      const [problem] = connection.integrityProblems();
+      const [problem] = await checkIntegrity(path, signal ?? new AbortController().signal, wanted);
       if (problem === undefined) return;
       throw new LitestreamError(
         'corrupt',
-        `snapshot ${this.#plan.snapshot.key} is later than the requested time and cannot be taken back to it: ` +
-          `choose a later -timestamp, or -index (integrity check: ${problem})`,
+        plan.uncertain
+          ? `snapshot ${plan.snapshot.key} is later than the requested time and cannot be taken back to it: ` +
+              `choose a later -timestamp, or -index (integrity check: ${problem})`
+          : `the restored database fails its integrity check: ${problem} (-integrity-check none restores it as it is)`,
       );
     } finally {
-      connection.close();
       await this.#output.removeTemporarySidecars();
     }
   }
-
-  #advance(byteCount: number, segmentCount: number): void {
-    this.#bytesDone += byteCount;
-    this.#segmentsDone += segmentCount;
-    this.#request.onProgress?.({
-      bytesDone: this.#bytesDone,
-      bytesTotal: this.#bytesTotal,
-      segmentsDone: this.#segmentsDone,
-      segmentsTotal: this.#plan.segments.length,
-    });
-  }
 }
 
-/**
- * Compares a snapshot with what it says of itself, if it does.
- * @throws LitestreamError 'corrupt'
- */
-export function checkSnapshot(
-  snapshot: SnapshotInfo,
-  end: Lz4End,
-  { sizeBytes, pageSizeBytes }: { readonly sizeBytes: number; readonly pageSizeBytes: number },
-): SnapshotTrailer | undefined {
-  const trailer = snapshotTrailerOf(snapshot, trailerOf(end));
-  if (trailer === undefined) return undefined;
-  const same =
-    trailer.sizeBytes === sizeBytes &&
-    trailer.pageSizeBytes === pageSizeBytes &&
-    trailer.contentChecksum === end.contentChecksum;
-  if (!same) throw new LitestreamError('corrupt', 'the trailer is that of another database file');
-  return trailer;
+function snapshotDamage({ snapshot, sources, replica }: RestorePlan, error: LitestreamError): Damage {
+  const { generation, key, index } = snapshot;
+  return {
+    replica: sources.get(snapshot) ?? replica,
+    generation,
+    key,
+    kind: 'snapshot',
+    index,
+    offset: 0,
+    error,
+  };
+}
+
+/** Lists the replicas for the target. @throws LitestreamError 'aborted' only */
+export async function listForRestore(
+  request: RestoreTarget & Pick<RestoreRequest, 'parallelism' | 'signal'>,
+  replicas: readonly NamedStore[],
+): Promise<Listings> {
+  const generation = request.upTo?.generation ?? request.generation;
+  const { parallelism, signal } = request;
+  return listReplicas(replicas, { generation, parallelism, signal, target: request });
 }

@@ -13,7 +13,7 @@ import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 import type { PageSink } from './page-writer.ts';
 import type { Content } from './restore-content.ts';
 import { missingSegmentError } from './restore-plan.ts';
-import { checkSnapshot } from './restore.ts';
+import { checkSnapshot } from './restore-run.ts';
 import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
 import { segmentTrailerOf, trailerOf } from './trailer-reader.ts';
 import type { GenerationRange, Problem } from './verification-result.ts';

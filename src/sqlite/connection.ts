@@ -114,16 +114,6 @@ export class ReadConnection {
     return this.#database.inTransaction;
   }
 
-  /** Whether the database is sound by `PRAGMA integrity_check`: the problems it lists, none when it is. */
-  integrityProblems(): string[] {
-    try {
-      const rows = this.#database.prepare<[], string>('PRAGMA integrity_check').pluck().all();
-      return rows.filter((row) => row !== 'ok');
-    } catch (error) {
-      return [messageOf(error)];
-    }
-  }
-
   close(): void {
     this.#database.close();
   }

@@ -10,12 +10,12 @@ import { LitestreamError } from '../base/errors.ts';
 
 /** All that the process does. As text, since a file of its own would need a place that compiler and bundler agree on. */
 const PROGRAM = `
-  const [, driver, path] = process.argv;
+  const [, driver, path, check] = process.argv;
   const Database = require(driver);
   const findProblems = () => {
     try {
       const database = new Database(path, { readonly: true, fileMustExist: true });
-      return database.prepare('PRAGMA integrity_check').pluck().all().filter((row) => row !== 'ok');
+      return database.prepare('PRAGMA ' + check).pluck().all().filter((row) => row !== 'ok');
     } catch (error) {
       if (/^SQLITE_(CORRUPT|NOTADB)/.test(error.code)) return [error.message];
       throw error;
@@ -27,16 +27,23 @@ const PROGRAM = `
 /** The end of what a process says before it fails: the error and where it came from. */
 const ERROR_LIMIT = 4096;
 
+/** The full one also compares indexes with their tables. */
+const PRAGMA = { full: 'integrity_check', quick: 'quick_check' } as const;
+
 /**
- * Runs `PRAGMA integrity_check`. SQLite may put a -wal and a -shm beside the file.
+ * Runs `PRAGMA integrity_check` or `quick_check`. SQLite may put a -wal and a -shm beside the file.
  * @param path of a database that nobody else uses
  * @returns the problems that it lists, none when the database is sound
  * @throws LitestreamError 'aborted' at once when `signal` fires; 'io' when it could not be done
  */
-export async function checkIntegrity(path: string, signal: AbortSignal): Promise<string[]> {
+export async function checkIntegrity(
+  path: string,
+  signal: AbortSignal,
+  extent: 'full' | 'quick' = 'full',
+): Promise<string[]> {
   throwIfAborted(signal);
   const driver = createRequire(import.meta.url).resolve('better-sqlite3');
-  const child = spawn(process.execPath, ['-e', PROGRAM, driver, path], {
+  const child = spawn(process.execPath, ['-e', PROGRAM, driver, path, PRAGMA[extent]], {
     stdio: ['ignore', 'pipe', 'pipe'],
     signal,
     killSignal: 'SIGKILL',

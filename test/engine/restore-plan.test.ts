@@ -76,12 +76,21 @@ describe('the latest state', () => {
     expect(plansOf({ a: [LISTING], b: [LISTING] }).map(({ replica }) => replica)).toEqual(['a', 'b']);
   });
 
-  it('comes from another replica where the freshest has a hole', () => {
+  it('takes from another replica what the freshest has not', () => {
     const holed = { ...LISTING, segments: LISTING.segments.toSpliced(4, 2) };
     const behind = { ...LISTING, segments: LISTING.segments.slice(0, -1) };
     const [plan] = plansOf({ a: [holed], b: [behind] });
-    expect(plan?.replica).toBe('b');
-    expect(plan?.warnings[0]).toContain('cannot restore from replica a: missing WAL segment');
+    expect(plan?.replica).toBe('a');
+    expect(plan?.segments.map(({ index, offset }) => [index, offset])).toEqual(
+      LISTING.segments.slice(4).map(({ index, offset }) => [index, offset]),
+    );
+    expect(plan?.segments.map((segment) => plan.sources.get(segment))).toEqual([
+      'b',
+      'b',
+      undefined,
+      undefined,
+    ]);
+    expect(plan?.warnings[0]).toMatch(/^replica a: missing WAL segment .*; replica b stands in$/);
   });
 });
 

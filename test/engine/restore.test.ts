@@ -172,7 +172,7 @@ describe('damage', () => {
     await fs.rm(segmentPath(second));
     await expect(run()).rejects.toMatchObject({
       code: 'gap',
-      message: `missing WAL segment generations/${G}/wal/${second}: the last consistent point before it is ${G}/00000000:${offset}`,
+      message: `missing WAL segment generations/${G}/wal/${second}: the last consistent point before it is ${G}/00000000:${offset}; -best-effort restores what is before ${G}/00000000:${offset}`,
     });
     expect(existsSync(join(dir, 'out'))).toBe(false);
   });
@@ -216,20 +216,6 @@ describe('damage', () => {
     }
     expect(existsSync(join(dir, 'out'))).toBe(false);
   });
-
-  it('takes the next replica when the first is damaged', async () => {
-    small();
-    execFileSync('cp', ['-r', join(dir, 'replica'), join(dir, 'copy')]);
-    writeFileSync(segmentPath(segments()[1]!), Buffer.from('junk'));
-    const stores = await Promise.all(
-      ['replica', 'copy'].map(async (name) => ({
-        name,
-        store: await openStore({ type: 'file', path: join(dir, name) }),
-      })),
-    );
-    expect((await run({ replicas: stores })).replica).toBe('copy');
-    expect(restored().equals(readFileSync(join(dir, 'db')))).toBe(true);
-  });
 });
 
 describe('the output', () => {
@@ -241,17 +227,17 @@ describe('the output', () => {
 
   const out = (suffix: string): string => join(dir, 'out', `db${suffix}`);
 
-  it('is never overwritten', async () => {
+  it('is not overwritten', async () => {
     await fs.mkdir(join(dir, 'out'));
     writeFileSync(out(''), 'mine');
-    await expect(run({ force: true })).rejects.toMatchObject({
+    await expect(run()).rejects.toMatchObject({
       code: 'exists',
       message: `cannot restore, output path already exists: ${out('')}`,
     });
     expect(restored().toString()).toBe('mine');
   });
 
-  it.each(['-wal', '-journal', '-shm'])(
+  it.each(['-wal', '-journal'])(
     'is refused beside a left-over %s, which force sets aside',
     async (suffix) => {
       await fs.mkdir(join(dir, 'out'));
@@ -262,7 +248,7 @@ describe('the output', () => {
       expect(readdirSync(join(dir, 'out'))).toEqual([`db${suffix}`]);
       await run({ force: true });
       const names = readdirSync(join(dir, 'out')).sort();
-      expect(names).toEqual(['db', expect.stringMatching(new RegExp(`^db${suffix}\\.\\d{8}T\\d{6}Z$`))]);
+      expect(names).toEqual(['db', expect.stringMatching(new RegExp(`^db${suffix}\\.\\d{8}T\\d{9}Z$`))]);
       expect(readFileSync(join(dir, 'out', names[1]!), 'utf8')).toBe('old');
     },
   );
