@@ -3,6 +3,7 @@
 // commands need are not bundled.
 import { rmSync } from 'node:fs';
 import { build } from 'esbuild';
+import './bundle-dashboard.mjs';
 
 rmSync('dist/cli', { recursive: true, force: true });
 await build({

@@ -6,12 +6,14 @@ import type { Logger } from '../base/logger.ts';
 import type { Config } from '../config/index.ts';
 import type { Control } from '../control/control.ts';
 import type { Heartbeat } from '../control/heartbeat.ts';
+import type { Route } from '../control/router.ts';
 import type { ReplicaOptions } from '../engine/options.ts';
 import type { Replicator } from '../engine/replicator.ts';
-import type { MetricsServer } from '../web/metrics.ts';
+import type { WebServer } from '../web/serve.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, defineCommand } from './command.ts';
 import type { Command, CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
+import { openConsole } from './replicate-console.ts';
 import { runReplication } from './replication-run.ts';
 import { splitShellWords } from './shell-words.ts';
 import { configOfArguments, readConfig, refuseConfigWithUrl } from './target.ts';
@@ -47,7 +49,7 @@ export const command: Command = defineCommand({
     const config = await configOf(context, args);
     const { logger } = context;
     const words = execWords(execLine(context, args.flags.exec, config), logger);
-    const { parseBindAddress, startMetricsServer } = await import('../web/metrics.ts');
+    const { parseBindAddress } = await import('../web/bind-address.ts');
     const address = config.addr === '' ? undefined : parseBindAddress(config.addr);
     const { checkReplicable } = await import('../config/index.ts');
     checkReplicable(config);
@@ -62,7 +64,13 @@ export const command: Command = defineCommand({
       onLocked: (database) => control.claim(database),
       stateDirectories: stateDirectories(context.env),
     });
-    const control = await openControl(context, config, replicator);
+    const console = await openConsole({
+      replicator,
+      databases: config.databases,
+      routes: await ownRoutes(replicator),
+      logger,
+    });
+    const control = await openControl(context, config, replicator, console.routes);
     const election = await context.supervision?.lock(config.databases[0]?.path ?? '', startedAt());
     const heartbeat = await openHeartbeat(config, replicator, logger);
     return runReplication({
@@ -71,16 +79,16 @@ export const command: Command = defineCommand({
       exec: words,
       context,
       onStarting: () => logDatabases(config, logger),
-      onStarted: async (): Promise<MetricsServer | undefined> => {
+      onStarted: async (): Promise<WebServer | undefined> => {
+        console.start();
         await control.settle();
         heartbeat?.start();
         await context.supervision?.tell({ type: 'ready' });
-        if (address === undefined) return undefined;
-        const { requestCounts } = await import('../storage/counting-store.ts');
-        return startMetricsServer({ address, logger, stats: () => replicator.stats(), requestCounts });
+        return address && console.serve(address, context.env);
       },
       onEnded: async (unstored) => {
         heartbeat?.stop();
+        await console.close();
         await control.close(unstored);
         await election?.release();
       },
@@ -88,23 +96,30 @@ export const command: Command = defineCommand({
   },
 });
 
-/** What answers to `status`, `databases` and `sync`. */
+/** The control socket, which answers to other commands and to dashboards. */
 async function openControl(
   { env, logger }: CommandContext,
   { socket }: Config,
   replicator: Replicator,
+  routes: readonly Route[],
 ): Promise<Control> {
   const { Control } = await import('../control/control.ts');
-  const { replicationRoutes } = await import('../control/routes.ts');
-  const self = { version: packageVersion(), pid: process.pid, startedAt: startedAt() };
-  const routes = replicationRoutes(replicator, self);
   return new Control({
     databases: () => replicator.databases(),
     socket,
     routes,
     logger,
     env,
-    startedAt: self.startedAt,
+    startedAt: startedAt(),
+  });
+}
+
+async function ownRoutes(replicator: Replicator): Promise<Route[]> {
+  const { replicationRoutes } = await import('../control/routes.ts');
+  return replicationRoutes(replicator, {
+    version: packageVersion(),
+    pid: process.pid,
+    startedAt: startedAt(),
   });
 }
 

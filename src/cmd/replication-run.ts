@@ -5,7 +5,7 @@
 
 import type { Logger } from '../base/logger.ts';
 import type { Replicator, UnstoredReplica } from '../engine/replicator.ts';
-import type { MetricsServer } from '../web/metrics.ts';
+import type { WebServer } from '../web/serve.ts';
 import type { CommandContext } from './context.ts';
 import { ExecProcess, describeExecEnd, execExitCode } from './exec-process.ts';
 import type { ExecEnd } from './exec-process.ts';
@@ -28,7 +28,7 @@ export interface ReplicationRun {
   /** Called when a signal would be heard, before anything is opened. */
   readonly onStarting: () => void;
   /** Called when replication runs, before the child is started. What it gives is closed at the end. */
-  readonly onStarted: (replicator: ReplicationRun['replicator']) => Promise<MetricsServer | undefined>;
+  readonly onStarted: (replicator: ReplicationRun['replicator']) => Promise<WebServer | undefined>;
   /** Called when replication has ended, also when it could not be started, with what is not stored. */
   readonly onEnded: (unstored: readonly UnstoredReplica[]) => Promise<void>;
 }
@@ -53,7 +53,7 @@ class ReplicationSession {
   /** A signal has come: no child is started any more. */
   #stopping = false;
   #child: ExecProcess | undefined;
-  #server: MetricsServer | undefined;
+  #server: WebServer | undefined;
 
   constructor(run: ReplicationRun) {
     this.#run = run;

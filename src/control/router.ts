@@ -70,7 +70,8 @@ export function errorAnswer(error: unknown): { status: number; body: ControlErro
   };
 }
 
-function findRoute(routes: readonly Route[], method: string, path: string): Route {
+/** @throws LitestreamError 'not-found' or 'unsupported' */
+export function findRoute(routes: readonly Route[], method: string, path: string): Route {
   const there = routes.filter((route) => route.path === path);
   const route = there.find((candidate) => candidate.method === method);
   if (route) return route;

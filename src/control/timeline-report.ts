@@ -2,12 +2,10 @@
 
 import { LitestreamError, messageOf } from '../base/errors.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
-import { listReplicas } from '../engine/restore-listing.ts';
-import type { GenerationListing } from '../engine/restore-plan.ts';
+import { type Timeline, readTimeline } from '../engine/timeline.ts';
 import { withRetry } from '../storage/retrying-store.ts';
 import type { OpenStore } from './replica-report.ts';
 
-const PARALLELISM = 8;
 const ATTEMPTS = 2;
 const TIMEOUT_MS = 20_000;
 /** Within it nothing is listed twice. */
@@ -16,11 +14,12 @@ const FRESH_MS = 300_000;
 /** Times are ISO 8601. */
 export interface TimelineSpan {
   readonly generation: string;
-  /** Its oldest snapshot. */
+  /** Of its oldest snapshot. */
   readonly from: string;
-  /** Its newest object, as far as nothing is missing before it. */
+  /** Of the last commit that can be restored. */
   readonly to: string;
-  readonly segmentCount: number;
+  /** Snapshots and segments. */
+  readonly objectCount: number;
   /** Of all its objects, compressed. */
   readonly sizeBytes: number;
 }
@@ -94,11 +93,10 @@ export class Timelines {
           try {
             const store = await this.#openStore(config);
             try {
-              const named = [{ name, store: withRetry(store, { attempts: ATTEMPTS, signal }) }];
-              const options = { generation: undefined, parallelism: PARALLELISM, signal, target: {} };
-              const { listed, failed } = await listReplicas(named, options);
-              if (failed[0]) throw failed[0].error;
-              return { name, error: null, ...timelineOf(listed[0]?.generations ?? []) };
+              const timeline = await readTimeline(withRetry(store, { attempts: ATTEMPTS, signal }), {
+                signal,
+              });
+              return { name, error: null, ...inWords(timeline) };
             } finally {
               await store.close();
             }
@@ -111,56 +109,39 @@ export class Timelines {
   }
 }
 
-/** Pure. Generations without a snapshot hold nothing that can be restored. */
-export function timelineOf(
-  generations: readonly GenerationListing[],
-): Pick<TimelineReplica, 'spans' | 'gaps' | 'snapshots'> {
-  const gaps: TimelineGap[] = [];
-  const spans = generations
-    .flatMap((listing) => spanOf(listing, gaps))
-    .toSorted((a, b) => a.from.localeCompare(b.from) || a.to.localeCompare(b.to));
-  for (const [i, span] of spans.entries()) {
-    const next = spans[i + 1];
-    if (next && next.from > span.to) {
-      gaps.push({ from: span.to, to: next.from, reason: 'no generation has commits of this time' });
-    }
-  }
-  const snapshots = generations
-    .flatMap(({ snapshots }) => snapshots)
-    .map(({ generation, index, createdAt, sizeBytes }) => ({
+/** As JSON has it. Between two generations nobody followed the database: that is a gap, too. */
+function inWords({
+  ranges,
+  gaps,
+  snapshots,
+}: Timeline): Pick<TimelineReplica, 'spans' | 'gaps' | 'snapshots'> {
+  const between = ranges.flatMap(({ to }, i): TimelineGap[] => {
+    const next = ranges[i + 1];
+    if (!next || next.from <= to) return [];
+    const reason = 'nobody followed the database, or its commits are lost';
+    return [{ from: to.toISOString(), to: next.from.toISOString(), reason }];
+  });
+  return {
+    spans: ranges.map(({ generation, from, to, objectCount, sizeBytes }) => ({
+      generation,
+      from: from.toISOString(),
+      to: to.toISOString(),
+      objectCount,
+      sizeBytes,
+    })),
+    gaps: [
+      ...gaps.map(({ from, to, missingKey }) => ({
+        from: from.toISOString(),
+        to: (to ?? new Date()).toISOString(),
+        reason: `${missingKey} is missing`,
+      })),
+      ...between,
+    ],
+    snapshots: snapshots.map(({ generation, index, at, sizeBytes }) => ({
       generation,
       index,
-      at: createdAt.toISOString(),
+      at: at.toISOString(),
       sizeBytes,
-    }))
-    .toSorted((a, b) => a.at.localeCompare(b.at));
-  return { spans, gaps: gaps.toSorted((a, b) => a.from.localeCompare(b.from)), snapshots };
-}
-
-/** What can be restored of one generation; a hole in its indexes ends it, unless a later snapshot begins anew. */
-function spanOf(listing: GenerationListing, gaps: TimelineGap[]): TimelineSpan[] {
-  const { generation, snapshots, segments } = listing;
-  const [first] = snapshots;
-  if (!first) return [];
-  const usable = segments.filter(({ index }) => index >= first.index);
-  let endMs = first.createdAt.getTime();
-  let index = first.index - 1;
-  for (const segment of usable) {
-    const base = snapshots.find((snapshot) => snapshot.index === segment.index);
-    if (segment.index > index + 1) {
-      const to = (base ?? segment).createdAt.toISOString();
-      gaps.push({
-        from: new Date(endMs).toISOString(),
-        to,
-        reason: `wal of generation ${generation} is missing`,
-      });
-      if (!base) break;
-    }
-    index = segment.index;
-    endMs = Math.max(endMs, segment.createdAt.getTime());
-  }
-  for (const { createdAt } of snapshots) endMs = Math.max(endMs, createdAt.getTime());
-  const sizeBytes = [...snapshots, ...segments].reduce((sum, object) => sum + object.sizeBytes, 0);
-  const from = first.createdAt.toISOString();
-  return [{ generation, from, to: new Date(endMs).toISOString(), segmentCount: usable.length, sizeBytes }];
+    })),
+  };
 }

@@ -56,6 +56,8 @@ const FINAL_ATTEMPTS = 50;
 const MIN_INTERVAL_MS = 10;
 /** A file that appears is given time to become a database. */
 const REOPEN_AFTER_EVENT_MS = 50;
+/** Whoever asked for the file takes its lock at once; who has died by then does not. */
+const RELEASE_GRACE_MS = 10_000;
 /** What hangs is given this long to end when it is abandoned, and closing without it this long. */
 const ABANDON_GRACE_MS = 1000;
 const ABANDON_CLOSE_MS = 5000;
@@ -89,6 +91,8 @@ export class Database extends ShadowSource implements SegmentSource {
   readonly #problem: DatabaseProblem;
   #stopping = false;
   #abandoned = false;
+  /** Not opened before: another process is about to replace the file. */
+  #releasedUntilMs = 0;
   /** Since when copying is put off because a writer is in the way. */
   #delay: Lasting | undefined;
   #closing: Promise<void> | undefined;
@@ -173,6 +177,25 @@ export class Database extends ShadowSource implements SegmentSource {
     return this.#session !== undefined;
   }
 
+  /**
+   * Copies what is committed and lets go of the file and of its lock, so that another process can replace it. It is taken
+   * up again when it has been replaced, or is not locked by that process after a while.
+   */
+  async release(): Promise<void> {
+    await this.#mutex.run(async () => {
+      try {
+        if (this.#session) await this.#finalSync(this.#session);
+      } catch (error) {
+        this.#logger.warn('the last commits are not copied', { error: messageOf(error) });
+      }
+      await this.#closeSession();
+      this.#meta.release();
+      this.#releasedUntilMs = performance.now() + RELEASE_GRACE_MS;
+      const why = new LitestreamError('not-found', `database ${this.path} is let go of, to be restored`);
+      this.#problem.failed(why, false);
+    });
+  }
+
   /** Lets go of everything: after the replicas are done. */
   async close(): Promise<void> {
     for (const unwatch of this.#unwatch) unwatch();
@@ -191,10 +214,9 @@ export class Database extends ShadowSource implements SegmentSource {
     this.#timer.wakeNow();
     for (const unwatch of this.#unwatch) unwatch();
     const waiting = new AbortController();
-    const orderly = this.#mutex.run(() => this.#closeSession(), waiting);
-    await Promise.race([orderly, sleep(ABANDON_GRACE_MS)]).catch(() => undefined);
+    const orderly = this.#mutex.run(() => this.#closeSession(), waiting).catch(() => undefined);
+    await Promise.race([orderly, sleep(ABANDON_GRACE_MS)]);
     waiting.abort();
-    orderly.catch(() => undefined);
     const closed = Promise.allSettled([this.#closeSession()]);
     if ((await Promise.race([closed, sleep(ABANDON_CLOSE_MS)])) === undefined) {
       throw new LitestreamError('timeout', `cannot let go of database ${this.path}: restart this process`);
@@ -285,8 +307,7 @@ export class Database extends ShadowSource implements SegmentSource {
   /** Where following stands; undefined while it is not followed, or something is known to be in the way. */
   async standing(): Promise<Standing | undefined> {
     const session = this.#session;
-    if (!session || this.#delay || this.stats.problem !== undefined) return undefined;
-    return standingOf(session);
+    return !session || this.#delay || this.stats.problem !== undefined ? undefined : standingOf(session);
   }
 
   /** Brings the sizes in `stats` up to date. */
@@ -296,6 +317,7 @@ export class Database extends ShadowSource implements SegmentSource {
     this.stats.walSizeBytes = sizes?.walBytes ?? 0;
     this.stats.shadowWalIndex = this.#announced?.index ?? 0;
     this.stats.shadowWalSizeBytes = this.#announced ? this.indexEnd(this.#announced.index) : 0;
+    this.stats.spoolSizeBytes = this.shadow?.sizeBytes() ?? 0;
     return this.stats;
   }
 
@@ -309,6 +331,11 @@ export class Database extends ShadowSource implements SegmentSource {
   async #tick(): Promise<void> {
     if (this.#stopping) return;
     const session = this.#session;
+    const releasedMs = this.#releasedUntilMs - performance.now();
+    if (releasedMs > 0) {
+      this.#timer.wakeIn(releasedMs);
+      return;
+    }
     try {
       if (!session) await this.#open();
       else await this.#follow(session);
@@ -482,7 +509,10 @@ export class Database extends ShadowSource implements SegmentSource {
     for (const unwatch of this.#unwatch) unwatch();
     this.#unwatch = [...new Set(paths)].map((path) =>
       this.#parts.watch.add(path, (event) => {
-        if (event === 'rename') this.#identityDoubtful = true;
+        if (event === 'rename') {
+          this.#identityDoubtful = true;
+          if (path === this.path) this.#releasedUntilMs = 0;
+        }
         const lookInMs = this.#pace.event(!path.endsWith('-wal'), performance.now());
         this.#timer.wakeIn(this.#session ? lookInMs : REOPEN_AFTER_EVENT_MS);
       }),

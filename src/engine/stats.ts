@@ -75,6 +75,8 @@ export interface DatabaseStats {
   totalWalBytes: number;
   shadowWalIndex: number;
   shadowWalSizeBytes: number;
+  /** Of the whole shadow WAL: what is kept on disk for replicas that have not got it yet, and a little more. */
+  spoolSizeBytes: number;
   syncCount: number;
   syncErrorCount: number;
   syncSeconds: number;
@@ -119,6 +121,7 @@ export function newDatabaseStats(path: string): DatabaseStats {
     totalWalBytes: 0,
     shadowWalIndex: 0,
     shadowWalSizeBytes: 0,
+    spoolSizeBytes: 0,
     syncCount: 0,
     syncErrorCount: 0,
     syncSeconds: 0,

@@ -32,3 +32,14 @@ export function reachableHost(host: string, port: number): string {
   if (host === '') return `localhost:${port}`;
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
+
+/** Whether only this machine reaches it. Brackets of an IPv6 address may be there or not. */
+export function isLoopback(host: string): boolean {
+  const plain = host.replace(/^\[|\]$/g, '').toLowerCase();
+  return (
+    plain === 'localhost' ||
+    plain.endsWith('.localhost') ||
+    plain === '::1' ||
+    /^127(\.\d{1,3}){3}$/.test(plain)
+  );
+}

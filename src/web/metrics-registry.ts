@@ -4,16 +4,16 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import type { CheckpointStats, DatabaseStats, ReplicaStats } from '../engine/stats.ts';
 import type { RequestCount } from '../storage/counting-store.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { type StatusSources, registerEventLoopDelay, statusMetrics } from './status-metrics.ts';
 
-export interface MetricsSources {
-  readonly stats: () => readonly DatabaseStats[];
+export interface MetricsSources extends StatusSources {
   readonly requestCounts: () => readonly RequestCount[];
 }
 
 /** One value with its labels in the order in which they print. */
-type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
+export type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
-interface Metric {
+export interface Metric {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge';
@@ -24,7 +24,10 @@ interface Metric {
 export function createMetrics(sources: MetricsSources): Registry {
   const registry = new Registry();
   const metrics = [...databaseMetrics(sources), ...checkpointMetrics(sources), ...replicaMetrics(sources)];
-  for (const metric of [...metrics, ...storageMetrics(sources)]) register(registry, metric);
+  for (const metric of [...metrics, ...storageMetrics(sources), ...statusMetrics(sources)]) {
+    register(registry, metric);
+  }
+  registerEventLoopDelay(registry);
   registerProcessMetrics(registry);
   return registry;
 }

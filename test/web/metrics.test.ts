@@ -5,9 +5,13 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createLogger } from '../../src/base/logger.ts';
+import type { DatabaseStatus } from '../../src/engine/status.ts';
 import { type DatabaseStats, newDatabaseStats, newReplicaStats } from '../../src/engine/stats.ts';
-import { parseBindAddress, startMetricsServer } from '../../src/web/metrics.ts';
-import type { MetricsServer } from '../../src/web/metrics.ts';
+import { serveConsole } from '../../src/cmd/replicate-console.ts';
+import type { Route } from '../../src/control/router.ts';
+import { parseBindAddress } from '../../src/web/bind-address.ts';
+import { createMetrics } from '../../src/web/metrics-registry.ts';
+import type { WebServer } from '../../src/web/serve.ts';
 import { startLitestream, until, withTempDir } from '../support/process.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
@@ -19,6 +23,7 @@ const STATS: DatabaseStats = {
   totalWalBytes: 12360,
   shadowWalIndex: 3,
   shadowWalSizeBytes: 4152,
+  spoolSizeBytes: 9000,
   syncCount: 7,
   syncErrorCount: 1,
   syncSeconds: 0.25,
@@ -38,26 +43,77 @@ const STATS: DatabaseStats = {
   ],
 };
 
+const STATUS: DatabaseStatus = {
+  path: STATS.path,
+  metaPath: '/data/.db-litestream',
+  mode: 'read-write',
+  state: 'lagging',
+  healthy: false,
+  reason: 'replica s3: slow',
+  remedy: null,
+  since: null,
+  sizeBytes: 8192,
+  walSizeBytes: 4152,
+  walPin: null,
+  position: null,
+  lastRotationAt: null,
+  writerBlockedMs: 125,
+  replicas: [
+    {
+      name: 's3',
+      type: 's3',
+      location: 's3://backups/db',
+      state: 'lagging',
+      healthy: false,
+      reason: 'slow',
+      remedy: null,
+      since: null,
+      position: null,
+      lagMs: 12_500,
+      backlogBytes: 4096,
+      lastUploadAt: '2026-01-01T00:00:00.000Z',
+      lastError: null,
+      requests: [{ type: 's3', operation: 'PUT', count: 9, bytes: 900 }],
+      lastSnapshot: {
+        generation: '0123456789abcdef',
+        index: 3,
+        at: '2026-01-01T00:00:01.000Z',
+        sizeBytes: 77,
+      },
+      restorable: { from: '2026-01-01T00:00:02.000Z', to: '2026-01-01T00:00:03.500Z' },
+      lastVerification: { at: '2026-01-01T00:00:04.000Z', result: 'inconclusive', message: 'no time' },
+      retentionRefused: false,
+    },
+  ],
+};
+
 /** Metrics of v0.3.13 about its own runtime and HTTP library. */
 const OTHERS = /^(go_|promhttp_|process_virtual_memory_max_bytes)/;
 
 const lines: string[] = [];
 const logger = createLogger({ format: 'text', level: 'INFO', write: (line) => lines.push(line) });
-let server: MetricsServer | undefined;
+let server: WebServer | undefined;
 
-async function start(addr = '127.0.0.1:0'): Promise<MetricsServer> {
+async function start(addr = '127.0.0.1:0'): Promise<{ url: string }> {
   lines.length = 0;
-  server = await startMetricsServer({
-    address: parseBindAddress(addr),
-    logger,
+  const metrics = createMetrics({
     stats: () => [STATS],
+    status: () => [STATUS],
     requestCounts: () => [
       { type: 's3', operation: 'PUT', count: 9, bytes: 900 },
       { type: 'file', operation: 'PUT', count: 1, bytes: 1 },
     ],
   });
+  const routes: Route[] = [
+    {
+      method: 'GET',
+      path: '/metrics',
+      handle: async () => ({ contentType: metrics.contentType, text: await metrics.metrics() }),
+    },
+  ];
+  server = await serveConsole(parseBindAddress(addr), {}, routes, logger);
   if (server === undefined) throw new Error(`no server: ${lines.join('')}`);
-  return server;
+  return { url: `${server.url}metrics` };
 }
 
 afterEach(async () => {
@@ -93,6 +149,23 @@ describe('the endpoint', () => {
       `litestream_replica_validation_total{${db},name="s3",status="ok"} 4`,
       'litestream_replica_operation_total{replica_type="s3",operation="PUT"} 9',
       'litestream_replica_operation_bytes{replica_type="s3",operation="PUT"} 900',
+      `litestream_healthy{${db}} 0`,
+      `litestream_spool_size_bytes{${db}} 9000`,
+      `litestream_replica_healthy{${db},name="s3"} 0`,
+      `litestream_replica_lag_seconds{${db},name="s3"} 12.5`,
+      `litestream_replica_backlog_bytes{${db},name="s3"} 4096`,
+      `litestream_replica_last_upload_timestamp_seconds{${db},name="s3"} 1767225600`,
+      `litestream_replica_snapshot_timestamp_seconds{${db},name="s3"} 1767225601`,
+      `litestream_replica_snapshot_size_bytes{${db},name="s3"} 77`,
+      `litestream_replica_restorable_from_timestamp_seconds{${db},name="s3"} 1767225602`,
+      `litestream_replica_restorable_to_timestamp_seconds{${db},name="s3"} 1767225603.5`,
+      `litestream_replica_verification_timestamp_seconds{${db},name="s3"} 1767225604`,
+      `litestream_replica_verification_ok{${db},name="s3"} 0`,
+      `litestream_replica_requests_total{${db},name="s3",replica_type="s3",operation="PUT"} 9`,
+      `litestream_replica_request_bytes_total{${db},name="s3",replica_type="s3",operation="PUT"} 900`,
+      ...['0.5', '0.99', '1'].map((quantile) =>
+        expect.stringMatching(`^litestream_event_loop_delay_seconds\\{quantile="${quantile}"\\} [\\d.e-]+$`),
+      ),
     ]);
     // Counters are read, not added up.
     expect(await (await fetch(url)).text()).toContain(`litestream_sync_count{${db}} 7\n`);
@@ -100,10 +173,10 @@ describe('the endpoint', () => {
 
   test('nothing else is served', async () => {
     const { url } = await start();
-    expect((await fetch(new URL('/', url))).status).toBe(404);
     expect((await fetch(new URL('/debug/pprof', url))).status).toBe(404);
-    const post = await fetch(url, { method: 'POST' });
-    expect([post.status, post.headers.get('allow')]).toEqual([405, 'GET, HEAD']);
+    expect((await fetch(url, { method: 'POST' })).status).toBe(404);
+    const put = await fetch(url, { method: 'PUT' });
+    expect([put.status, put.headers.get('allow')]).toEqual([405, 'GET, HEAD, POST']);
     expect((await fetch(`${url}?x=1`)).status).toBe(200);
   });
 
@@ -111,6 +184,7 @@ describe('the endpoint', () => {
     const { url } = await start();
     expect(lines).toEqual([
       expect.stringMatching(/level=INFO msg="serving metrics on" url=http:\/\/127\.0\.0\.1:\d+\/metrics\n/),
+      expect.stringMatching(/level=INFO msg="serving dashboard on" url=http:\/\/127\.0\.0\.1:\d+\/\n/),
     ]);
     expect(lines[0]).toContain(url);
   });

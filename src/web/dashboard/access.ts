@@ -1,0 +1,102 @@
+/** Who may use the dashboard: passwords compared in constant time, and requests that other sites make in a viewer's name refused. */
+
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { LitestreamError } from '../../base/errors.ts';
+import { textResponse } from './responses.ts';
+import { CSRF_HEADER } from './view/csrf-header.ts';
+
+export interface Credentials {
+  readonly username: string;
+  readonly password: string;
+}
+
+/**
+ * `'none'`: whoever can reach it, as behind the application's own login. A function is asked for each request. `undefined`: nobody.
+ */
+export type Authentication =
+  'none' | Credentials | ((request: Request) => boolean | Promise<boolean>) | undefined;
+
+const CSRF_COOKIE = 'litestream_token';
+const TOKEN_PATTERN = /^[A-Za-z0-9_-]{32}$/;
+
+/** LITESTREAM_USERNAME and LITESTREAM_PASSWORD; undefined without both. @throws LitestreamError 'config' with one alone */
+export function credentialsOf(env: Readonly<Record<string, string | undefined>>): Credentials | undefined {
+  const username = env['LITESTREAM_USERNAME'] ?? '';
+  const password = env['LITESTREAM_PASSWORD'] ?? '';
+  if (username === '' && password === '') return undefined;
+  if (username !== '' && password !== '') return { username, password };
+  throw new LitestreamError('config', 'set both LITESTREAM_USERNAME and LITESTREAM_PASSWORD, or neither');
+}
+
+/** The answer to who may not see the page; undefined for who may. Rejects as the function of the options does. */
+export async function refusal(request: Request, auth: Authentication): Promise<Response | undefined> {
+  if (auth === 'none') return undefined;
+  if (auth === undefined) {
+    return textResponse(
+      403,
+      'The dashboard shows itself to nobody before it knows to whom: set LITESTREAM_USERNAME and LITESTREAM_PASSWORD,\n' +
+        "or give createDashboard() its option auth ('none' behind a login of your own). /metrics and /healthz are open.",
+    );
+  }
+  if (typeof auth === 'function') {
+    return (await auth(request)) ? undefined : textResponse(403, 'You may not see this page.');
+  }
+  if (isRight(request.headers.get('authorization') ?? '', auth)) return undefined;
+  return textResponse(401, 'A user name and a password are needed.', {
+    'www-authenticate': 'Basic realm="litestream", charset="UTF-8"',
+  });
+}
+
+function isRight(header: string, { username, password }: Credentials): boolean {
+  const given = /^Basic +([A-Za-z0-9+/=]+)$/i.exec(header)?.[1] ?? '';
+  // Hashes have one length: neither it nor the place of the first difference can be measured.
+  const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(
+    hash(Buffer.from(given, 'base64').toString('utf8')),
+    hash(`${username}:${password}`),
+  );
+}
+
+/** The token that a page gets, and the cookie that it is compared with: the viewer's own if there is one. */
+export function csrfToken(request: Request): { readonly token: string; readonly cookie: string } {
+  const token = cookieToken(request) ?? randomBytes(24).toString('base64url');
+  // Without a path: the browser takes that of the page, under whatever prefix it is seen.
+  return { token, cookie: `${CSRF_COOKIE}=${token}; HttpOnly; SameSite=Strict` };
+}
+
+function cookieToken(request: Request): string | undefined {
+  const pairs = (request.headers.get('cookie') ?? '').split(/; */).map((pair) => pair.split('='));
+  const token = pairs.find(([name]) => name === CSRF_COOKIE)?.[1] ?? '';
+  return TOKEN_PATTERN.test(token) ? token : undefined;
+}
+
+/**
+ * Refuses what a page of another site sends: an action needs a header that forms cannot set, with the token of our page, and must
+ * come from our own origin as far as the browser tells.
+ * @throws LitestreamError 'permission'
+ */
+export function checkSameSite(request: Request): void {
+  checkOrigin(request);
+  const expected = cookieToken(request);
+  const given = request.headers.get(CSRF_HEADER) ?? '';
+  const same =
+    expected !== undefined &&
+    given.length === expected.length &&
+    timingSafeEqual(Buffer.from(given), Buffer.from(expected));
+  if (!same)
+    throw new LitestreamError('permission', 'the request is not from this page: reload it and try again');
+}
+
+/** @throws LitestreamError 'permission' for a request that a page of another site has caused */
+export function checkOrigin({ headers, url }: Request): void {
+  const refuse = (): never => {
+    throw new LitestreamError('permission', 'requests from other sites are refused');
+  };
+  const site = headers.get('sec-fetch-site');
+  if (site !== null && site !== 'same-origin' && site !== 'none') refuse();
+  const origin = headers.get('origin');
+  if (origin === null) return;
+  // A proxy may have changed the host; what it was is in a header that no page can set.
+  const hosts = [headers.get('x-forwarded-host'), headers.get('host'), new URL(url).host];
+  if (!URL.canParse(origin) || !hosts.includes(new URL(origin).host)) refuse();
+}

@@ -1,0 +1,283 @@
+/** The dashboard's requests: which is for whom, and what answers it. */
+
+import { LitestreamError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { type Authentication, checkOrigin, checkSameSite, csrfToken, refusal } from './access.ts';
+import { Activities } from './activities.ts';
+import { type Asset, dashboardAssets, ownAsset } from './assets.ts';
+import { Feed } from './feed.ts';
+import { ICON, page } from './page.ts';
+import {
+  describeError,
+  errorResponse,
+  htmlResponse,
+  jsonResponse,
+  respond,
+  textResponse,
+} from './responses.ts';
+import type { DashboardSource, FileToSend } from './source.ts';
+import type { Activity } from './view/overview.ts';
+
+export interface DashboardAppearance {
+  /** Default: Litestream. */
+  readonly title?: string | undefined;
+  /** An SVG picture, shown at a height of 28 pixels. */
+  readonly logo?: string | undefined;
+  /** A style sheet that is loaded after the dashboard's own. */
+  readonly css?: string | undefined;
+  /** Text at the end of the page. */
+  readonly footer?: string | undefined;
+}
+
+export interface HandlerOptions extends DashboardAppearance {
+  readonly source: DashboardSource;
+  /** What the paths of requests begin with, such as `/admin/litestream`; default: nothing. */
+  readonly basePath?: string | undefined;
+  readonly auth: Authentication;
+  /** Shows everything and does nothing. */
+  readonly readOnly?: boolean | undefined;
+  readonly logger: Logger;
+}
+
+export interface DashboardHandler {
+  /** Never rejects. */
+  fetch(request: Request): Promise<Response>;
+  /** Ends live connections, and restores that run in this process. */
+  close(): Promise<void>;
+}
+
+const ACTIONS = ['sync', 'snapshot', 'verify'] as const satisfies readonly Activity['action'][];
+const FOREVER = 'public, max-age=31536000, immutable';
+const MAX_BODY_BYTES = 16 * 1024;
+
+/** @throws LitestreamError 'not-found' when the package was not built */
+export function createHandler(options: HandlerOptions): DashboardHandler {
+  return new Handler(options);
+}
+
+class Handler implements DashboardHandler {
+  readonly #options: HandlerOptions;
+  readonly #basePath: string;
+  readonly #source: DashboardSource;
+  readonly #activities: Activities;
+  readonly #feed: Feed;
+  readonly #assets: ReadonlyMap<string, Asset>;
+  readonly #page: Omit<Parameters<typeof page>[1], 'csrfToken'>;
+  readonly #streams = new Set<ReadableStreamDefaultController<Uint8Array>>();
+
+  constructor(options: HandlerOptions) {
+    this.#options = options;
+    this.#source = options.source;
+    this.#basePath = (options.basePath ?? '').replace(/\/+$/, '');
+    this.#activities = new Activities(options.source, () => {
+      this.#feed.forgetTimelines();
+      this.#feed.refresh();
+    });
+    this.#feed = new Feed({
+      source: options.source,
+      readOnly: options.readOnly === true,
+      activities: () => this.#activities.list(),
+      onError: (error) => this.#log(error),
+    });
+    const { script, style } = dashboardAssets();
+    const css =
+      options.css === undefined ? undefined : ownAsset('own.css', 'text/css; charset=utf-8', options.css);
+    const logo = options.logo === undefined ? undefined : ownAsset('logo.svg', 'image/svg+xml', options.logo);
+    const icon = { name: 'icon.svg', contentType: 'image/svg+xml', body: ICON };
+    const styles = css ? [style, css] : [style];
+    this.#assets = new Map(
+      [script, ...styles, icon, ...(logo ? [logo] : [])].map((asset) => [asset.name, asset]),
+    );
+    const { title = 'Litestream', footer } = options;
+    this.#page = { title, footer, logo, scripts: [script], styles };
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    try {
+      return await this.#route(request);
+    } catch (error) {
+      this.#log(error);
+      return errorResponse(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#feed.close();
+    for (const stream of this.#streams) stream.close();
+    this.#streams.clear();
+    await this.#source.close();
+  }
+
+  async #route(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    if (pathname === this.#basePath) return this.#addSlash(pathname);
+    if (!pathname.startsWith(`${this.#basePath}/`)) return textResponse(404, 'There is nothing here.');
+    const path = pathname.slice(this.#basePath.length + 1);
+    const open = await this.#openToAll(request, path);
+    if (open) return open;
+    const refused = await refusal(request, this.#options.auth);
+    if (refused) return refused;
+    if (request.method === 'POST') return this.#act(request, path);
+    if (request.method === 'GET' || request.method === 'HEAD') return this.#show(request, path);
+    return textResponse(405, 'That method is not allowed.', { allow: 'GET, HEAD, POST' });
+  }
+
+  /** Relative addresses need the slash; a relative redirect is right behind a proxy that cuts a prefix, too. */
+  #addSlash(pathname: string): Response {
+    const location = `${pathname.slice(pathname.lastIndexOf('/') + 1)}/`;
+    return respond(308, null, { location: `./${location}` });
+  }
+
+  /** What needs no password: it tells no secret and does nothing. */
+  async #openToAll({ method }: Request, path: string): Promise<Response | undefined> {
+    if (method !== 'GET' && method !== 'HEAD') return undefined;
+    switch (path) {
+      case 'metrics': {
+        const metrics = await this.#source.metrics();
+        if (!metrics) return textResponse(503, 'no replicate is running: it is the one with the metrics');
+        return respond(200, metrics.text, { 'content-type': metrics.contentType });
+      }
+      case 'healthz': {
+        const { healthy, reason, running } = await this.#source.status();
+        if (healthy) return textResponse(200, 'ok');
+        return textResponse(503, reason ?? (running ? 'not healthy' : 'no replicate is running'));
+      }
+      case 'readyz': {
+        const { running, databases } = await this.#source.status();
+        const opening = databases.find(({ state }) => state === 'starting');
+        if (!running) return textResponse(503, 'no replicate is running');
+        return opening ? textResponse(503, `${opening.path} is starting`) : textResponse(200, 'ready');
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  async #show(request: Request, path: string): Promise<Response> {
+    if (path.startsWith('assets/')) return this.#asset(path.slice('assets/'.length));
+    switch (path) {
+      case '': {
+        const { token, cookie } = csrfToken(request);
+        const text = page(await this.#feed.overview(), { ...this.#page, csrfToken: token });
+        return htmlResponse(text, { 'set-cookie': cookie });
+      }
+      case 'events':
+        return this.#events();
+      case 'api/status':
+        return jsonResponse(await this.#source.status());
+      case 'api/overview':
+        return jsonResponse(await this.#feed.overview());
+      case 'download':
+        return this.#download(request);
+      default:
+        return textResponse(404, 'There is nothing here.');
+    }
+  }
+
+  #asset(name: string): Response {
+    const asset = this.#assets.get(name);
+    if (!asset) return textResponse(404, 'There is nothing here.');
+    return respond(200, asset.body, { 'content-type': asset.contentType, 'cache-control': FOREVER });
+  }
+
+  async #act(request: Request, path: string): Promise<Response> {
+    const name = path.startsWith('api/') ? path.slice('api/'.length) : '';
+    const action = ACTIONS.find((candidate) => candidate === name);
+    if (!action && !['plan', 'restore', 'cancel'].includes(name))
+      return textResponse(404, 'There is nothing here.');
+    checkSameSite(request);
+    if (this.#options.readOnly === true) {
+      throw new LitestreamError('permission', 'this dashboard only shows: nothing can be done from it');
+    }
+    const body = await bodyOf(request);
+    if (action) {
+      await this.#checkKnown(body.database);
+      return jsonResponse(this.#activities.begin(action, body.database), 202);
+    }
+    const answer = await this.#source.call(`/${name}`, body, request.signal);
+    this.#feed.refresh();
+    return jsonResponse(answer);
+  }
+
+  /** @throws LitestreamError 'not-found' */
+  async #checkKnown(database: string): Promise<void> {
+    const { databases } = await this.#source.status();
+    if (databases.some(({ path }) => path === database)) return;
+    throw new LitestreamError('not-found', `database ${database} is not configured here`);
+  }
+
+  async #download(request: Request): Promise<Response> {
+    checkOrigin(request);
+    if (this.#options.readOnly === true) throw new LitestreamError('permission', 'this dashboard only shows');
+    const query = new URL(request.url).searchParams;
+    const file = await this.#source.download(query.get('database') ?? '', query.get('id') ?? '');
+    return respond(200, bytesOf(file), {
+      'content-type': 'application/vnd.sqlite3',
+      'content-length': String(file.sizeBytes),
+      'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(file.name)}`,
+    });
+  }
+
+  /** Server-sent events: `live` every two seconds, `slow` when there is something. */
+  #events(): Response {
+    const encoder = new TextEncoder();
+    let end: () => void = () => undefined;
+    const stream = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          const viewer = (event: string, data: object): void => {
+            // A viewer that does not keep up gets the next one.
+            if ((controller.desiredSize ?? 0) <= 0) return;
+            controller.enqueue(encoder.encode(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`));
+          };
+          end = () => {
+            this.#feed.unwatch(viewer);
+            this.#streams.delete(controller);
+          };
+          controller.enqueue(encoder.encode('retry: 2000\n\n'));
+          this.#streams.add(controller);
+          if (!this.#feed.watch(viewer)) {
+            end();
+            controller.close();
+          }
+        },
+        cancel: () => end(),
+      },
+      { highWaterMark: 8 },
+    );
+    return respond(200, stream, { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
+  }
+
+  #log(error: unknown): void {
+    const expected = error instanceof LitestreamError;
+    this.#options.logger[expected ? 'debug' : 'error']('dashboard', { error: describeError(error) });
+  }
+}
+
+/** @throws LitestreamError 'usage' */
+async function bodyOf(request: Request): Promise<{ readonly database: string }> {
+  const text = await request.text();
+  if (text.length > MAX_BODY_BYTES) throw new LitestreamError('usage', 'the request is too large');
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new LitestreamError('usage', 'the request is not JSON');
+  }
+  const database =
+    typeof body === 'object' && body !== null ? (body as { database?: unknown }).database : undefined;
+  if (typeof database !== 'string') throw new LitestreamError('usage', 'the request must name a database');
+  return { ...(body as object), database };
+}
+
+function bytesOf({ stream }: FileToSend): ReadableStream<Uint8Array> {
+  const chunks = (stream as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const next = await chunks.next();
+      if (next.done === true) controller.close();
+      else controller.enqueue(next.value);
+    },
+    cancel: () => void stream.destroy(),
+  });
+}
