@@ -106,7 +106,7 @@ export default defineConfig(
   },
   {
     // Scripts that run without a build: worker processes of the tests, the benchmark.
-    files: ['**/*.mjs'],
+    files: ['**/*.mjs', '**/*.cjs'],
     extends: [tseslint.configs.disableTypeChecked],
     rules: { 'no-console': 'off', '@typescript-eslint/explicit-module-boundary-types': 'off' },
   },
