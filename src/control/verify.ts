@@ -110,6 +110,7 @@ export async function verifyReplicas(options: ReplicaVerifyOptions): Promise<Ver
   const signal = options.signal ? AbortSignal.any([limit, options.signal]) : limit;
   const results: VerificationResult[] = [];
   for (const { name, store: config, retentionMs } of replicas) {
+    throwIfAborted(options.signal);
     const request = { name, parallelism: PARALLELISM, retentionMs, restoreIn, signal, logger };
     let store: ObjectStore;
     try {
@@ -124,8 +125,8 @@ export async function verifyReplicas(options: ReplicaVerifyOptions): Promise<Ver
     } finally {
       await store.close();
     }
-    throwIfAborted(options.signal);
   }
+  throwIfAborted(options.signal);
   return results;
 }
 

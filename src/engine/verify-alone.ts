@@ -4,6 +4,7 @@
  */
 
 import { join } from 'node:path';
+import { throwIfAborted } from '../base/concurrency.ts';
 import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { checkIntegrity } from '../sqlite/integrity-check.ts';
@@ -61,7 +62,8 @@ async function examine(
   request: ReplicaVerificationRequest,
   stage: { current: string },
 ): Promise<Pick<VerificationResult, 'result' | 'message' | 'problems' | 'generations'>> {
-  const { store, restoreIn } = request;
+  const { store, restoreIn, signal } = request;
+  throwIfAborted(signal);
   const check = await checkReplica(store, request);
   const { generations } = check;
   const problems = [...check.problems];

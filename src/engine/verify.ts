@@ -154,7 +154,7 @@ class Verification {
   #sound(check?: ReplicaCheck): Findings {
     const position = this.#position && formatPosition(this.#position);
     const also = check ? `; ${describeExtent(check)} are whole` : '';
-    const message = `restores to the database at ${position ?? ''}: ${this.#pageCount ?? 0} pages are equal${also}`;
+    const message = `restores to the database at ${position ?? ''}: ${this.#pageCount ?? 0} pages are equal, integrity ok${also}`;
     return { result: 'ok', message, problems: [], generations: [] };
   }
 

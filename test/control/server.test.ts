@@ -203,6 +203,8 @@ describe('POST /sync', () => {
             calls.push({ path: database, signal });
             end = (error) => (error ? reject(error) : resolve());
           }),
+        verify: () => Promise.resolve([]),
+        release: () => Promise.resolve(),
       },
       { version: 'v1', pid: 1, startedAt: '2026-01-01T00:00:00.000Z' },
     );

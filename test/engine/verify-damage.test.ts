@@ -1,0 +1,228 @@
+/**
+ * For every object of a replica: removed, cut short anywhere, any of its bits flipped. Verification of the replica alone
+ * names it, and verification with the live database names what nothing in the replica refers to.
+ */
+
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Replica } from '../../src/engine/replica.ts';
+import type { VerificationResult } from '../../src/engine/verification-result.ts';
+import { verifyReplica } from '../../src/engine/verify-alone.ts';
+import { decodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
+import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { FakeSource, OPTIONS, recordingLogger, until } from './replica-rig.ts';
+
+/** All bits of all objects take minutes: LITESTREAM_SOAK=1. */
+const ALL_BITS = process.env['LITESTREAM_SOAK'] !== undefined;
+const BITS_EACH = 40;
+
+const dir = mkdtempSync(join(tmpdir(), 'verify-damage-'));
+const signal = new AbortController().signal;
+let source: FakeSource;
+let store: ObjectStore;
+/** Of the second generation; goes on running. */
+let replica: Replica;
+/** What is stored, by key in order. */
+let objects: Map<string, Buffer>;
+/** The last segment of each generation. */
+let newest: string[];
+
+beforeAll(async () => {
+  source = new FakeSource(512);
+  store = openMemoryStore();
+  const start = (snapshotIntervalMs: number): Replica => {
+    const started = new Replica({
+      options: { ...OPTIONS, snapshotIntervalMs, syncIntervalMs: 1 },
+      source,
+      openStore: () => Promise.resolve(store),
+      logger: recordingLogger([]),
+    });
+    started.start();
+    return started;
+  };
+  const commits = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      source.commit(1, 700);
+      await until('everything is stored', () => replica.lagging() === undefined);
+    }
+  };
+  const snapshots = async (count: number): Promise<void> => {
+    const stored = async () => [...(await contents()).keys()].filter((key) => key.includes('/snapshots/'));
+    await until(`there are ${count} snapshots`, async () => (await stored()).length >= count);
+  };
+  replica = start(0);
+  await commits(2);
+  source.checkpoint();
+  await commits(3);
+  source.checkpoint();
+  await commits(1);
+  await replica.stop(signal);
+  replica = start(1);
+  await snapshots(2);
+  await replica.stop(signal);
+  replica = start(0);
+  await commits(2);
+  source.restartGeneration('test');
+  await snapshots(3);
+  source.checkpoint();
+  await commits(3);
+  objects = await contents();
+  const generations = new Set([...objects.keys()].map((key) => key.split('/')[1]!));
+  newest = [...generations].map((name) => segments().findLast((key) => key.includes(name))!);
+});
+
+afterEach(async () => {
+  for (const [key, data] of objects) await store.put(key, data);
+});
+
+afterAll(async () => {
+  await replica.stop(AbortSignal.abort());
+  source.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+async function contents(): Promise<Map<string, Buffer>> {
+  const found = new Map<string, Buffer>();
+  for await (const { key } of store.list('')) {
+    const parts: Uint8Array[] = [];
+    for await (const part of (await store.get(key)).stream) parts.push(Uint8Array.from(part));
+    found.set(key, Buffer.concat(parts));
+  }
+  return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+const segments = (): string[] => [...objects.keys()].filter((key) => key.includes('/wal/'));
+
+/** A snapshot of a generation that has an earlier one: nothing refers to it, and everything can be restored without it. */
+const isSpare = (key: string): boolean => {
+  const before = [...objects.keys()].filter((other) => other.startsWith(key.slice(0, -21)) && other < key);
+  return key.includes('/snapshots/') && before.length > 0;
+};
+
+function alone(restoreIn?: string): Promise<VerificationResult> {
+  return verifyReplica({
+    name: 'test',
+    store,
+    parallelism: 2,
+    restoreIn,
+    signal,
+    logger: recordingLogger([]),
+  });
+}
+
+function expectNamed({ result, message, problems }: VerificationResult, key: string, what: string): void {
+  const where = `${what} of ${key}: ${result} ${message}`;
+  expect(result, where).toBe('failed');
+  expect(
+    problems.map(({ object }) => object),
+    where,
+  ).toContain(key);
+}
+
+/** Some bits of compressed data can be one or the other: a match of zeros may stand for any zeros before it. */
+function decodesAlike(damaged: Buffer, data: Buffer): boolean {
+  return Buffer.compare(decodeLz4FrameBytes(damaged), decodeLz4FrameBytes(data)) === 0;
+}
+
+describe('a replica of two generations', () => {
+  it('is whole, and tells what can be restored', async () => {
+    expect(segments().length).toBeGreaterThanOrEqual(9);
+    expect([...objects.keys()].filter(isSpare)).toHaveLength(1);
+    const result = await alone(dir);
+    expect(result, result.message).toMatchObject({ result: 'ok', problems: [] });
+    expect(result.message).toContain(`${objects.size} objects of 2 generations are whole; restorable from 2`);
+    expect(result.generations.map(({ objectCount }) => objectCount).reduce((a, b) => a + b)).toBe(
+      objects.size,
+    );
+    expect(readdirSync(dir)).toEqual([]);
+    expect(await replica.verify('all', signal)).toMatchObject({ result: 'ok', problems: [] });
+  });
+
+  it('without any one of its objects', async () => {
+    for (const [key, data] of objects) {
+      await store.delete([key]);
+      const result = await alone();
+      // Nothing in the replica refers to these, and each state of before can still be restored.
+      if (newest.includes(key) || isSpare(key)) expect(result.result, key).toBe('ok');
+      else expectNamed(result, key, 'removal');
+      await store.put(key, data);
+    }
+  });
+
+  it('without any one of its objects, with the live database at hand', async () => {
+    for (const [key, data] of objects) {
+      await store.delete([key]);
+      const result = await replica.verify('all', signal);
+      if (key === newest.find((name) => !name.includes(source.position().generation)) || isSpare(key)) {
+        expect(result.result, key).toBe('ok');
+      } else expectNamed(result, key, 'removal');
+      const recorded = replica.stats.verification;
+      expect(recorded).toMatchObject({ result: result.result, message: result.message });
+      await store.put(key, data);
+    }
+  });
+
+  it('says so when the newest segment is gone that the database has', async () => {
+    const key = newest.find((name) => name.includes(source.position().generation))!;
+    await store.delete([key]);
+    expect(await alone()).toMatchObject({ result: 'ok' });
+    for (const depth of ['latest', 'all'] as const) {
+      const result = await replica.verify(depth, signal);
+      expectNamed(result, key, 'removal');
+      expect(result.problems).toHaveLength(1);
+      expect(result.message).toMatch(/^missing WAL segment .*; the database is at /);
+    }
+  });
+
+  it('with any one of its objects cut short', async () => {
+    for (const [key, data] of objects) {
+      const trailer = data.readUInt32LE(data.byteLength - 12);
+      const cuts = [0, 1, 7, 14, 15, 40, data.byteLength >> 1, data.byteLength - 1];
+      for (const inTrailer of [-1, 0, 1, 8, 30, 90]) cuts.push(data.byteLength - trailer + inTrailer);
+      for (const length of cuts.filter((count) => count < data.byteLength)) {
+        await store.put(key, data.subarray(0, length));
+        expectNamed(await alone(), key, `cut at ${length}`);
+      }
+      await store.put(key, data);
+    }
+  });
+
+  it(
+    'with any one bit of any one of its objects flipped',
+    { timeout: ALL_BITS ? 3600_000 : 120_000 },
+    async () => {
+      const seed = Math.floor(Math.random() * 1e6);
+      for (const [key, data] of objects) {
+        const count = data.byteLength * 8;
+        const trailerBits = data.readUInt32LE(data.byteLength - 12) * 8;
+        const chosen = new Set<number>();
+        for (let i = 0; i < BITS_EACH; i++) {
+          chosen.add(((seed + i) * 2_654_435_761) % count);
+          chosen.add(count - trailerBits + (((seed + i) * 40_503) % trailerBits));
+        }
+        for (let bit = seed % 4; bit < 128; bit += 4) chosen.add(bit).add(count - 1 - bit);
+        const bits = ALL_BITS ? Array.from({ length: count }, (_, bit) => bit) : [...chosen];
+        for (const bit of bits) {
+          const damaged = Buffer.from(data);
+          damaged[bit >> 3]! ^= 1 << (bit & 7);
+          await store.put(key, damaged);
+          const result = await alone();
+          if (result.result === 'ok' && bit < count - trailerBits && decodesAlike(damaged, data)) continue;
+          expectNamed(result, key, `bit ${bit} of ${count} (seed ${seed})`);
+        }
+        await store.put(key, data);
+      }
+    },
+  );
+
+  it('names all that is damaged, and what is sound behind it is not', async () => {
+    const [first, second] = segments().filter((_, i) => i === 1 || i === 4) as [string, string];
+    await store.delete([first]);
+    await store.put(second, objects.get(second)!.subarray(0, 50));
+    const { problems } = await alone();
+    expect(problems.map(({ object }) => object)).toEqual([first, second]);
+  });
+});
