@@ -1,7 +1,7 @@
 /** How a database is opened that we may only read: with the locks of an application that has it open, or not at all. */
 
 import { accessSync, constants } from 'node:fs';
-import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
+import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import { ReadConnection } from '../sqlite/connection.ts';
 import type { DatabaseFiles } from './database-files.ts';
 import { countSharedWalIndexes } from './read-only-liveness.ts';
@@ -25,7 +25,8 @@ export function openReadOnly(files: DatabaseFiles): { reader: ReadConnection; pa
     return { reader, pageSizeBytes: header.pageSizeBytes };
   } catch (error) {
     reader.close();
-    throw error;
+    if (!hasCode(error, 'busy')) throw error;
+    throw wrapError(error, `database ${files.path} is being opened or repaired by its application`);
   }
 }
 

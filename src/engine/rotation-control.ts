@@ -89,7 +89,10 @@ export class RotationControl {
   obstacle(session: DatabaseSession): Pick<DatabaseFacts, 'obstacle' | 'pin'> {
     const walIndex = this.#failure && session.walIndex();
     if (!this.#failure || !walIndex) return { obstacle: undefined, pin: undefined };
-    const pin = findWalPin(walIndex, `${session.realPath}-shm`);
+    const found = findWalPin(walIndex, `${session.realPath}-shm`);
+    // Marks that nobody holds tell something only after a checkpoint of ours, which moves them.
+    const known = session.writable !== undefined || found.pids.length > 0;
+    const pin = known ? found : { ...found, slot: null, frame: null };
     if (walIndex.mxFrame < this.#limitFrames(session)) return { obstacle: undefined, pin };
     const { reason, sinceMs } = this.#failure;
     return { obstacle: { reason: pin.slot === null ? reason : describeWalPin(pin), sinceMs }, pin };

@@ -43,7 +43,7 @@ function translate(error: unknown, context: string): LitestreamError {
 }
 
 function codeOf(sqliteCode: string): ErrorCode {
-  // The last two: a wal-index that we may not write has no usable mark, or is torn, until its application goes on.
+  // The last two: a wal-index that we may not write is torn, or has no mark to share, until its application goes on.
   if (/^SQLITE_(BUSY|LOCKED|PROTOCOL|READONLY_CANTINIT|READONLY_RECOVERY)/.test(sqliteCode)) return 'busy';
   if (/^SQLITE_(NOTADB|CORRUPT)/.test(sqliteCode)) return 'corrupt';
   if (/^SQLITE_(READONLY|PERM|AUTH)/.test(sqliteCode)) return 'permission';

@@ -128,8 +128,11 @@ describe('a follower without a mark', () => {
     site.follower.letGo();
     site.commit();
     site.checkpoint('RESTART');
-    // The restart is in the wal-index once a writer begins; rolled back, it has committed nothing.
-    site.application.exec('BEGIN IMMEDIATE; UPDATE t SET v = 1; ROLLBACK');
+    // A transaction that does not fit in its cache starts the WAL over; rolled back, it has committed nothing.
+    site.application.pragma('cache_size = 2');
+    site.application.exec('BEGIN IMMEDIATE; UPDATE t SET v = randomblob(40000) WHERE id = 1; ROLLBACK');
+    expect(site.files.readWalIndex()?.mxFrame).toBe(0);
+    expect(site.follower.hasNews()).toBe(true);
     expect(await site.follower.sync()).toMatchObject({ kind: 'ok' });
     expect(site.copied()).toBe(site.commits);
     site.commit();
