@@ -6,6 +6,7 @@ import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
 import { EncryptionMemory } from './encryption-record.ts';
+import { warnOfOlderHistory } from './older-history.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
 import { keepRetention } from './replica-housekeeping.ts';
 import { learnPosition } from './replica-position.ts';
@@ -179,6 +180,9 @@ export class GenerationReplication {
     if (start.broken !== undefined) {
       await this.#restart(start.broken);
       return undefined;
+    }
+    if (!start.stored && !start.snapshot && source.isFirstGeneration()) {
+      void warnOfOlderHistory(this.#context, store, signal);
     }
     this.#setSnapshot(start.snapshot);
     stats.oldestSnapshotAtMs ??= start.oldestSnapshotAtMs;

@@ -40,6 +40,8 @@ export interface SegmentSource {
    * a replica starts over with a snapshot of the new one.
    */
   position(): Position;
+  /** Whether nothing was known here of the database before the present generation: replicas may hold another one's. */
+  isFirstGeneration(): boolean;
   /** Called after each advance of position(), synchronously and often: do no work in it. Returns the unsubscriber. */
   onAdvance(listener: () => void): () => void;
   /** Copies what is committed by now, so that the upload that follows holds it too. Never rejects. */

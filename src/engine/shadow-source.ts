@@ -8,11 +8,15 @@ import type { ShadowWal } from './shadow-wal.ts';
 
 export abstract class ShadowSource implements Pick<
   SegmentSource,
-  'indexEnd' | 'hasIndex' | 'commitTimes' | 'readShadow' | 'contains'
+  'isFirstGeneration' | 'indexEnd' | 'hasIndex' | 'commitTimes' | 'readShadow' | 'contains'
 > {
   abstract readonly path: string;
   /** The present one, or the last one while the database is not open. */
   protected abstract readonly shadow: ShadowWal | undefined;
+
+  isFirstGeneration(): boolean {
+    return this.shadow?.isFirst ?? false;
+  }
 
   indexEnd(index: number): number {
     return this.shadow?.endOf(index) ?? 0;

@@ -58,6 +58,8 @@ export type LoadedShadow =
 
 export class ShadowWal {
   readonly generation: string;
+  /** Whether the meta directory knew of no generation before this one. */
+  readonly isFirst: boolean;
   readonly #directory: string;
   readonly #generationsPath: string;
   /** Committed end of each index that is here. */
@@ -69,8 +71,9 @@ export class ShadowWal {
   /** Background fsyncs of closed indexes. */
   #closing: Promise<void> = Promise.resolve();
 
-  private constructor(metaPath: string, generation: string) {
+  private constructor(metaPath: string, generation: string, isFirst: boolean) {
     this.generation = generation;
+    this.isFirst = isFirst;
     this.#generationsPath = join(metaPath, 'generations');
     this.#directory = join(this.#generationsPath, generation);
     this.#times = new CommitLog(this.#directory);
@@ -82,7 +85,8 @@ export class ShadowWal {
    * @throws LitestreamError 'disk-full', 'permission', 'io'
    */
   static async create(metaPath: string, generation: string = newGeneration()): Promise<ShadowWal> {
-    const shadow = new ShadowWal(metaPath, generation);
+    const isFirst = (await readGeneration(metaPath)) === undefined;
+    const shadow = new ShadowWal(metaPath, generation, isFirst);
     try {
       await makeDirectories(join(shadow.#directory, 'wal'), 0o700);
       await writeFileDurably(join(metaPath, 'generation'), `${shadow.generation}\n`);
@@ -99,7 +103,7 @@ export class ShadowWal {
   static async load(metaPath: string): Promise<LoadedShadow> {
     const generation = await readGeneration(metaPath);
     if (generation === undefined) return { kind: 'none', reason: 'no generation exists' };
-    const shadow = new ShadowWal(metaPath, generation);
+    const shadow = new ShadowWal(metaPath, generation, false);
     const indexes = await shadow.#listIndexes();
     const newest = indexes.at(-1);
     if (newest === undefined) return { kind: 'none', reason: 'no shadow wal' };

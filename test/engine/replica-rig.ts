@@ -85,6 +85,8 @@ export class FakeSource implements SegmentSource {
   readonly restarts: string[] = [];
   readonly retained: number[] = [];
   holds = 0;
+  /** Whether nothing was known of the database before. */
+  first = false;
   #generation = newGeneration();
   #index = 0;
   #checksum: WalChecksum = [0, 0];
@@ -146,6 +148,10 @@ export class FakeSource implements SegmentSource {
 
   position(): Position {
     return { generation: this.#generation, index: this.#index, offset: this.indexEnd(this.#index) };
+  }
+
+  isFirstGeneration(): boolean {
+    return this.first;
   }
 
   onAdvance(listener: () => void): () => void {
