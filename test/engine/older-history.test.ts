@@ -87,7 +87,7 @@ describe('the warning', () => {
       restore: `litestream restore -o ${source.path}.restored -replica test -generation ${generation} ${source.path}`,
     });
     const [from, to, keptUntil] = ['from', 'to', 'kept-until'].map((name) =>
-      Date.parse(String(attributes[name])),
+      Date.parse(attributes[name] as string),
     );
     expect(from).toBeGreaterThanOrEqual(startMs);
     expect(to).toBeGreaterThanOrEqual(from!);
