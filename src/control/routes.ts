@@ -10,6 +10,7 @@ import { DEFAULT_VERIFY_TIMEOUT_MS, type VerifyAnswer, verifyAnswer } from './ve
 export interface Replication {
   status(): DatabaseStatus[];
   sync(path: string | undefined, signal: AbortSignal): Promise<void>;
+  release(path: string, signal: AbortSignal): Promise<void>;
   verify(
     path: string,
     options: { readonly name: string | undefined; readonly depth: VerificationDepth },
@@ -23,6 +24,8 @@ export interface SyncAnswer {
 }
 
 export const DEFAULT_SYNC_TIMEOUT_MS = 30_000;
+/** What is stored before a database is let go of: someone waits for its restore. */
+const DEFAULT_RELEASE_TIMEOUT_MS = 5_000;
 const MAX_TIMEOUT_MS = 24 * 3600_000;
 
 export function replicationRoutes(
@@ -40,6 +43,17 @@ export function replicationRoutes(
         if (booleanField(body, 'wait') === false) return begin(replication, database, timeout);
         await replication.sync(database, AbortSignal.any([timeout, signal]));
         return { stored: true };
+      },
+    },
+    {
+      method: 'POST',
+      path: '/release',
+      async handle({ body, signal }): Promise<object> {
+        const database = stringField(body, 'database');
+        if (database === undefined) throw new LitestreamError('usage', 'database is missing');
+        const timeout = timeoutOf(body, DEFAULT_RELEASE_TIMEOUT_MS);
+        await replication.release(database, AbortSignal.any([timeout, signal]));
+        return { released: true };
       },
     },
     {

@@ -56,8 +56,6 @@ const FINAL_ATTEMPTS = 50;
 const MIN_INTERVAL_MS = 10;
 /** A file that appears is given time to become a database. */
 const REOPEN_AFTER_EVENT_MS = 50;
-/** Whoever asked for the file takes its lock at once; who has died by then does not. */
-const RELEASE_GRACE_MS = 10_000;
 /** What hangs is given this long to end when it is abandoned, and closing without it this long. */
 const ABANDON_GRACE_MS = 1000;
 const ABANDON_CLOSE_MS = 5000;
@@ -91,8 +89,6 @@ export class Database extends ShadowSource implements SegmentSource {
   readonly #problem: DatabaseProblem;
   #stopping = false;
   #abandoned = false;
-  /** Not opened before: another process is about to replace the file. */
-  #releasedUntilMs = 0;
   /** Since when copying is put off because a writer is in the way. */
   #delay: Lasting | undefined;
   #closing: Promise<void> | undefined;
@@ -177,30 +173,15 @@ export class Database extends ShadowSource implements SegmentSource {
     return this.#session !== undefined;
   }
 
-  /**
-   * Copies what is committed and lets go of the file and of its lock, so that another process can replace it. It is taken
-   * up again when it has been replaced, or is not locked by that process after a while.
-   */
-  async release(): Promise<void> {
-    await this.#mutex.run(async () => {
-      try {
-        if (this.#session) await this.#finalSync(this.#session);
-      } catch (error) {
-        this.#logger.warn('the last commits are not copied', { error: messageOf(error) });
-      }
-      await this.#closeSession();
-      this.#meta.release();
-      this.#releasedUntilMs = performance.now() + RELEASE_GRACE_MS;
-      const why = new LitestreamError('not-found', `database ${this.path} is let go of, to be restored`);
-      this.#problem.failed(why, false);
-    });
+  /** Lets go of the file so that another process can replace it. It is opened again when that has been done. */
+  lend(): Promise<void> {
+    return this.#mutex.run(() => this.#closeSession().then(() => this.#meta.lend()));
   }
 
   /** Lets go of everything: after the replicas are done. */
   async close(): Promise<void> {
     for (const unwatch of this.#unwatch) unwatch();
-    await this.#mutex.run(() => this.#closeSession());
-    this.#meta.release();
+    await this.lend();
   }
 
   /**
@@ -330,15 +311,9 @@ export class Database extends ShadowSource implements SegmentSource {
 
   async #tick(): Promise<void> {
     if (this.#stopping) return;
-    const session = this.#session;
-    const releasedMs = this.#releasedUntilMs - performance.now();
-    if (releasedMs > 0) {
-      this.#timer.wakeIn(releasedMs);
-      return;
-    }
     try {
-      if (!session) await this.#open();
-      else await this.#follow(session);
+      if (this.#session) await this.#follow(this.#session);
+      else await this.#open();
     } catch (error) {
       await this.#fail(error);
     }
@@ -428,8 +403,7 @@ export class Database extends ShadowSource implements SegmentSource {
       this.#delay = undefined;
       const { metaPath } = this;
       const opened = await openDatabase({ ...this.#parts, realPath, metaPath, giveUp: this.#restartReason });
-      const { pageSizeBytes } = opened.kind === 'session' ? opened.session : opened.closed;
-      this.#pageSizeBytes = pageSizeBytes;
+      this.#pageSizeBytes = (opened.kind === 'session' ? opened.session : opened.closed).pageSizeBytes;
       this.#watchFiles([this.path, realPath, `${realPath}-wal`]);
       if (opened.kind === 'session') this.#follows(opened.session);
       else this.#waitsFor(opened.closed, opened.why);
@@ -509,10 +483,7 @@ export class Database extends ShadowSource implements SegmentSource {
     for (const unwatch of this.#unwatch) unwatch();
     this.#unwatch = [...new Set(paths)].map((path) =>
       this.#parts.watch.add(path, (event) => {
-        if (event === 'rename') {
-          this.#identityDoubtful = true;
-          if (path === this.path) this.#releasedUntilMs = 0;
-        }
+        if (event === 'rename') this.#identityDoubtful = true;
         const lookInMs = this.#pace.event(!path.endsWith('-wal'), performance.now());
         this.#timer.wakeIn(this.#session ? lookInMs : REOPEN_AFTER_EVENT_MS);
       }),

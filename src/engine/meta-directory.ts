@@ -1,9 +1,10 @@
 /** The meta directory of a database, made and locked for this process. */
 
+import { statSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectories } from '../base/durable-file.ts';
-import { wrapError } from '../base/errors.ts';
+import { LitestreamError, hasCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DatabaseLock } from './database-lock.ts';
 import { defaultMetaPath } from './database-path.ts';
@@ -18,10 +19,15 @@ export interface MetaDirectoryOptions {
   readonly onLocked?: (() => Promise<void>) | undefined;
 }
 
+/** Whoever asked for the database takes its lock at once; who has died by then does not. */
+const LENT_MS = 10_000;
+
 export class MetaDirectory {
   readonly #options: MetaDirectoryOptions;
   #path: string;
   #lock: DatabaseLock | undefined;
+  /** Another process is to replace the database file, which was this one then. */
+  #lent: { readonly inode: number | undefined; readonly untilMs: number } | undefined;
 
   constructor(options: MetaDirectoryOptions) {
     this.#options = options;
@@ -39,19 +45,24 @@ export class MetaDirectory {
 
   /**
    * Makes and locks it, once.
-   * @throws LitestreamError 'busy' when another process replicates the database, 'permission' when there is no place
+   * @throws LitestreamError 'busy' when another process replicates the database, 'permission' when there is no place,
+   *   'not-found' while it is lent
    */
   async claim(): Promise<void> {
     if (this.#lock) return;
     const { options, stateDirectories, logger, onLocked } = this.#options;
+    if (this.#lent && this.#lent.untilMs > performance.now() && this.#lent.inode === inodeOf(options.path)) {
+      throw this.#lentError();
+    }
     const path = placeMetaDirectory(options, stateDirectories);
     try {
       await makeDirectories(path, 0o700);
     } catch (error) {
       throw wrapError(error, `create meta directory ${path}`);
     }
-    this.#lock = new DatabaseLock(path, options.path);
+    this.#lock = this.#takeLock(path);
     this.#path = path;
+    this.#lent = undefined;
     if (options.metaPath === undefined && path !== defaultMetaPath(options.path)) {
       logger.info('folder of the database is read-only: its meta directory is elsewhere', {
         'meta-path': path,
@@ -60,11 +71,34 @@ export class MetaDirectory {
     await onLocked?.();
   }
 
+  #takeLock(path: string): DatabaseLock {
+    try {
+      return new DatabaseLock(path, this.#options.options.path);
+    } catch (error) {
+      throw this.#lent && hasCode(error, 'busy') ? this.#lentError() : error;
+    }
+  }
+
+  #lentError(): LitestreamError {
+    const { path } = this.#options.options;
+    return new LitestreamError('not-found', `database ${path} is let go of, to be replaced by a restore`);
+  }
+
+  /** Lets another process replace the database: it is not claimed again before that, unless nothing comes of it. */
+  lend(): void {
+    this.release();
+    this.#lent = { inode: inodeOf(this.#options.options.path), untilMs: performance.now() + LENT_MS };
+  }
+
   /** Lets another process replicate the database. */
   release(): void {
     this.#lock?.release();
     this.#lock = undefined;
   }
+}
+
+function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
 function expectedPath({ options, stateDirectories }: MetaDirectoryOptions): string {

@@ -238,6 +238,21 @@ export class Pipeline {
     }
   }
 
+  /**
+   * Lets go of the database, so that another process can replace it, with everything stored as far as `signal` permits. It
+   * is taken up again when it has been replaced.
+   */
+  async release(signal: AbortSignal): Promise<void> {
+    try {
+      await this.sync(signal);
+    } catch (error) {
+      this.#logger.warn('letting go of the database with commits that are not stored', {
+        error: messageOf(error),
+      });
+    }
+    await this.#database.lend();
+  }
+
   /** What should be moving and has no explanation for not doing so. */
   async suspects(): Promise<Suspect[]> {
     const { options } = this.#parts;

@@ -150,4 +150,16 @@ export class Replicator {
     const results = await Promise.allSettled(chosen.map((pipeline) => pipeline.sync(signal)));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
+
+  /**
+   * Lets go of a database, so that another process can replace its file; goes on with the new one by itself.
+   * @param signal bounds what is stored before
+   * @throws LitestreamError 'not-found' when it is not replicated
+   */
+  async release(path: string, signal: AbortSignal): Promise<void> {
+    const pipeline = this.#pipelines.find((candidate) => candidate.path === path);
+    if (!pipeline)
+      throw new LitestreamError('not-found', `database ${path} is not replicated by this process`);
+    await pipeline.release(signal);
+  }
 }

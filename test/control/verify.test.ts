@@ -54,7 +54,7 @@ async function serve(
   answer: (path: string, options: object, signal: AbortSignal) => Promise<readonly VerificationResult[]>,
 ): Promise<void> {
   const routes = replicationRoutes(
-    { status: () => [], sync: () => Promise.resolve(), verify: answer },
+    { status: () => [], sync: () => Promise.resolve(), release: () => Promise.resolve(), verify: answer },
     { version: 'v1', pid: 1, startedAt: '2026-01-01T00:00:00.000Z' },
   );
   const path = join(directory, 'socket');
@@ -187,7 +187,12 @@ describe('bad use', () => {
     await expect(ask({ timeoutMs: 0 })).rejects.toMatchObject({ code: 'usage' });
     await expect(ask({ database: { ...database, replicas: [] } })).rejects.toMatchObject({ code: 'config' });
     const routes = replicationRoutes(
-      { status: () => [], sync: () => Promise.resolve(), verify: () => Promise.resolve([]) },
+      {
+        status: () => [],
+        sync: () => Promise.resolve(),
+        release: () => Promise.resolve(),
+        verify: () => Promise.resolve([]),
+      },
       { version: 'v1', pid: 1, startedAt: '2026-01-01T00:00:00.000Z' },
     );
     const handle = async (body: Record<string, unknown>): Promise<unknown> =>
