@@ -5,6 +5,7 @@ import type { FlagTable } from './flags.ts';
 
 /** Every command with its line in the overview. Kept here so that the overview need not load the commands. */
 export const COMMAND_SUMMARIES = {
+  dashboard: 'serve a web page of the running replication and of what can be restored',
   databases: 'list the databases of the config file, their replicas, and how they are',
   doctor: 'check a config, its databases and its stores before they are trusted',
   generations: 'list the generations in the replicas of a database',

@@ -11,6 +11,7 @@ import { COMMAND_SUMMARIES, commandHelp, overview, usage } from './help.ts';
 import type { CommandName } from './help.ts';
 
 const COMMANDS: Record<CommandName, () => Promise<{ command: Command }>> = {
+  dashboard: () => import('./dashboard.ts'),
   databases: () => import('./databases.ts'),
   doctor: () => import('./doctor.ts'),
   generations: () => import('./generations.ts'),

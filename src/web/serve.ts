@@ -9,6 +9,8 @@ import { type FetchHandler, nodeListener } from './node-http.ts';
 /** Idle browsers keep connections; a request itself is short. */
 const HEADERS_TIMEOUT_MS = 20_000;
 
+const OPEN_TO_ALL = /\/(metrics|healthz|readyz)$/;
+
 export interface WebServer {
   /** Of the page, with the slash at its end. */
   readonly url: string;
@@ -57,10 +59,9 @@ export async function serve({ address, fetch, logger }: ServeOptions): Promise<W
  */
 export function onlyLocally(fetch: FetchHandler, local: boolean): FetchHandler {
   if (!local) return fetch;
-  const open = new Set(['/metrics', '/healthz', '/readyz']);
   return (request) => {
     const { hostname, pathname } = new URL(request.url);
-    if (open.has(pathname) || isLoopback(hostname)) return fetch(request);
+    if (OPEN_TO_ALL.test(pathname) || isLoopback(hostname)) return fetch(request);
     const text =
       `The dashboard has no password and is only shown as localhost, not as ${hostname}.\n` +
       'Set LITESTREAM_USERNAME and LITESTREAM_PASSWORD.\n';

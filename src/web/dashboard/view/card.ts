@@ -12,6 +12,7 @@ import {
 } from './overview.ts';
 import { details } from './details.ts';
 import { sparkline } from './sparkline.ts';
+import { MAX_PROBLEMS } from './summary.ts';
 import { type BarModel, barCaption, barModel, timelineBar } from './timeline-bar.ts';
 import { ago, byteWords, countWords, durationWords } from './words.ts';
 
@@ -110,8 +111,12 @@ export function row(parts: CardParts): Html {
 function body({ database, name, overview, view }: CardParts, full: boolean): Html {
   const model = barModel(database, overview.timelines[database.path], view.nowMs);
   const { reason, remedy, path } = database;
+  const ill = overview.status.databases.filter(({ healthy }) => !healthy);
+  // What the sentence at the top tells in full is not told twice.
+  const told = !database.healthy && ill.length <= MAX_PROBLEMS;
   return html`${
       reason !== null &&
+      !told &&
       html`<p class="reason ${database.healthy ? 'note' : 'bad'}">
         ${reason}${remedy !== null && html` <span class="remedy">What to do: ${remedy}.</span>`}
       </p>`

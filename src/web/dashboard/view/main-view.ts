@@ -6,13 +6,16 @@ import { jobList } from './jobs.ts';
 import { DENSE_FROM, type Overview, type View, matches, shortNames, sorted } from './overview.ts';
 import { provenance, summary } from './summary.ts';
 
+/** Fewer need no filter. */
+const TOOLBAR_FROM = 6;
+
 export function mainView(overview: Overview, view: View): Html {
   const { databases } = overview.status;
   const names = shortNames(databases.map(({ path }) => path));
   const shown = sorted(databases).filter((database) => matches(database, view));
   const draw = databases.length >= DENSE_FROM ? row : card;
   return html`${summary(overview, view)} ${provenance(overview, view)} ${jobList(overview, view)}
-    ${databases.length > 3 && toolbar(shown.length, databases.length, view)}
+    ${databases.length >= TOOLBAR_FROM && toolbar(shown.length, databases.length, view)}
     <section class="databases ${databases.length >= DENSE_FROM && 'dense'}" aria-label="Databases">
       ${shown.map((database) => draw({ database, name: names.get(database.path) ?? database.path, overview, view }))}
       ${shown.length === 0 && databases.length > 0 && html`<p class="nothing">No database matches. <button type="button" class="quiet" data-clear>Show all</button></p>`}

@@ -31,6 +31,7 @@ export function sparkline(values: readonly (number | null)[], floor: number, lab
     role="img"
     aria-label="${label}"
   >
+    <path class="base" d="M0 ${HEIGHT - 1}H${width}" vector-effect="non-scaling-stroke"></path>
     <path d="${runs.join('')}" vector-effect="non-scaling-stroke"></path>
   </svg>`;
 }

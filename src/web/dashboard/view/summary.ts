@@ -4,7 +4,8 @@ import { type Html, html } from './html.ts';
 import { type DatabaseView, type Overview, type View, lagOf, shortNames, sorted } from './overview.ts';
 import { ago, durationWords, plural } from './words.ts';
 
-const MAX_PROBLEMS = 3;
+/** More are told by their cards. */
+export const MAX_PROBLEMS = 3;
 
 export interface Sentence {
   readonly tone: 'good' | 'warn' | 'bad';

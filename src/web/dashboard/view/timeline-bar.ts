@@ -98,7 +98,7 @@ export function timelineBar(path: string, label: string, model: BarModel, view: 
   const rect = (kind: string, from: number, to: number, title?: string): Html => {
     const x = at(from);
     const width = Math.max(0.15, at(to) - x);
-    return html`<rect class="${kind}" x="${x.toFixed(3)}%" y="12" width="${width.toFixed(3)}%" height="26">
+    return html`<rect class="${kind}" x="${x.toFixed(3)}%" y="12" width="${width.toFixed(3)}%" height="26" rx="3">
       ${title !== undefined && html`<title>${title}</title>`}
     </rect>`;
   };
