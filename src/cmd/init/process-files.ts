@@ -37,7 +37,7 @@ export function procfile({ configFile, databases, command, root }: Deployment): 
   const paths = databases.map((path) => posix.relative(root, path));
   const inProject = paths.every((path) => !path.startsWith('..'));
   const restores = restoreCommands(inProject ? paths : databases, ['-config', configFile]);
-  return `web: ${[...restores, command].join(' && ')}
+  return `web: ${[...restores, `exec ${command}`].join(' && ')}
 litestream: litestream replicate -config ${configFile}
 `;
 }
