@@ -83,7 +83,8 @@ export async function verify(options: VerifyOptions): Promise<VerifyAnswer> {
       signal: signal ? AbortSignal.any([limit, signal]) : limit,
     })) as VerifyAnswer;
   } catch (error) {
-    if (signal?.aborted === true || hasCode(error, 'usage', 'config')) throw error;
+    throwIfAborted(signal);
+    if (hasCode(error, 'usage', 'config')) throw error;
     const running = !hasCode(error, 'not-found') || error instanceof UnreachableError;
     return verifyAlone(options, chosen, { reason: messageOf(error), running });
   }
