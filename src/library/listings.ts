@@ -1,9 +1,10 @@
-/** What replicas hold, as data: `generations()`, `snapshots()` and `wal()`. They ask the stores, never the database. */
+/** What replicas hold, as data: `generations()`, `snapshots()`, `wal()` and `timeline()`. They ask the stores, never the database. */
 
 import { type LitestreamError, wrapError } from '../base/errors.ts';
 import { listGenerations, type SegmentInfo, type SnapshotInfo } from '../engine/catalog.ts';
 import { changedAt } from '../engine/database-path.ts';
 import { askBriefly, generationSpans, listAllSnapshots, listSegmentsOf } from '../engine/replica-listing.ts';
+import { type Timeline, readTimeline } from '../engine/timeline.ts';
 import { isGeneration } from '../format/names.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type ReplicaSource, type ResolvedSource, resolveSource } from './source.ts';
@@ -80,6 +81,19 @@ export async function wal(
     const segments = await listSegmentsOf(store, names, { signal });
     return segments.map((item) => ({ ...snapshotOf(replica, item), offset: item.offset }));
   });
+}
+
+/** What can be restored from one replica. */
+export interface ReplicaTimeline extends Timeline {
+  readonly replica: string;
+}
+
+/** To which times a database can be restored from each replica, in their order, and what is missing. @throws LitestreamError */
+export async function timeline(options: ListingOptions = {}): Promise<ReplicaTimeline[]> {
+  const { signal } = options;
+  return forEachReplica(options, await resolveSource(options), async (replica, store) => [
+    { replica, ...(await readTimeline(store, { signal })) },
+  ]);
 }
 
 function snapshotOf(replica: string, item: SnapshotInfo | SegmentInfo): Snapshot {

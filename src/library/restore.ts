@@ -33,7 +33,7 @@ interface RestoreCallbacks {
 export interface RestoreOptions extends ReplicaSource, RestoreCallbacks {
   /** Where to write the database; nothing may be there. Default: beside the database, with the time in its name. */
   readonly output?: string | undefined;
-  /** Restores to where the database was, which must be gone. */
+  /** Restores to where the database was, which must be gone: only a process of its own may replace one, `litestream restore`. */
   readonly inPlace?: boolean | undefined;
   /** The state of this moment. At most one of timestamp and index; neither: the latest. */
   readonly timestamp?: Date | undefined;
@@ -43,8 +43,6 @@ export interface RestoreOptions extends ReplicaSource, RestoreCallbacks {
   readonly generation?: string | undefined;
   /** Objects to download at once. Default: 8. */
   readonly parallelism?: number | undefined;
-  /** Renames left-over -wal, -shm and -journal files beside the output, which SQLite would replay over it. */
-  readonly force?: boolean | undefined;
 }
 
 /**
@@ -64,7 +62,6 @@ export async function restore(options: RestoreOptions = {}): Promise<string> {
     ...(index === undefined ? {} : { index }),
     ...(timestamp === undefined ? {} : { timestamp }),
     parallelism: Math.max(1, options.parallelism ?? DEFAULT_PARALLELISM),
-    force: options.force === true,
   });
   return outputPath;
 }

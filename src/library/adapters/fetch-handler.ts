@@ -1,0 +1,32 @@
+/** The one kind of handler that all adapters are made of, and what mounting it under a prefix means. */
+
+export type FetchHandler = (request: Request) => Promise<Response>;
+
+/**
+ * Answers a request whose path begins with `base`, as if the handler stood at the root. `base` itself is redirected to `base/`:
+ * the addresses in pages are relative, so that they are right under every prefix and behind a proxy that cuts one.
+ * @param base without a slash at its end; empty: the root
+ */
+export async function answerUnder(handler: FetchHandler, request: Request, base: string): Promise<Response> {
+  if (base === '') return handler(request);
+  const url = new URL(request.url);
+  if (url.pathname === base) {
+    const location = `./${base.slice(base.lastIndexOf('/') + 1)}/${url.search}`;
+    return new Response(null, { status: 308, headers: { location } });
+  }
+  if (!url.pathname.startsWith(`${base}/`)) return new Response('There is nothing here.\n', { status: 404 });
+  url.pathname = url.pathname.slice(base.length);
+  return handler(new Request(url, request));
+}
+
+/** `/admin/litestream/` to `/admin/litestream`, `/` to nothing. */
+export function trimBase(path: string): string {
+  return path.replace(/\/+$/, '');
+}
+
+/** The beginning of the request's path up to `path`: an application may itself be under a prefix. */
+export function baseOf(request: Request, path: string): string {
+  const own = trimBase(path);
+  const { pathname } = new URL(request.url);
+  return pathname.slice(0, Math.max(0, pathname.indexOf(own))) + own;
+}

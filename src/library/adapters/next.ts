@@ -1,0 +1,31 @@
+/**
+ * For Next.js. Replication in `instrumentation.ts`:
+ * `if (process.env.NEXT_RUNTIME === 'nodejs') (await import('litestream-ts/next')).register()`; the dashboard as the route
+ * handler `app/litestream/[[...path]]/route.ts`.
+ */
+
+import { type Dashboard, type DashboardOptions, createDashboard } from '../dashboard.ts';
+import { type Replication, type ReplicationOptions, startReplication } from '../replication.ts';
+import { answerUnder, baseOf } from './fetch-handler.ts';
+
+export type { DashboardOptions } from '../dashboard.ts';
+export type { ReplicationOptions } from '../replication.ts';
+
+/** Starts replication in the Node.js server of Next.js, and nothing in its builds and its Edge runtime. */
+export function register(options: ReplicationOptions = {}): Replication | undefined {
+  const { NEXT_RUNTIME, NEXT_PHASE } = process.env;
+  if (NEXT_RUNTIME !== 'nodejs' || NEXT_PHASE === 'phase-production-build') return undefined;
+  return startReplication(options);
+}
+
+type RouteHandler = (request: Request) => Promise<Response>;
+
+/** The route handlers of the dashboard: `export const { GET, HEAD, POST } = dashboard({ path: '/litestream' })`. */
+export function dashboard(
+  options: DashboardOptions & { readonly path: string },
+): Record<'GET' | 'HEAD' | 'POST', RouteHandler> & Pick<Dashboard, 'close'> {
+  const { path, ...rest } = options;
+  const board = createDashboard(rest);
+  const handle: RouteHandler = (request) => answerUnder(board.fetch, request, baseOf(request, path));
+  return { GET: handle, HEAD: handle, POST: handle, close: board.close };
+}
