@@ -101,6 +101,30 @@ export async function walReplica(indexes, pages) {
   });
 }
 
+/** The same with commits of their own segments, as a database with little traffic leaves them: `segments` of each index. */
+export async function segmentReplica(indexes, segments) {
+  return await cached(`segments-${indexes}x${segments}`, async (dir) => {
+    const path = join(dir, 'db');
+    const db = createDatabase(path, 64 * 2 ** 20);
+    db.pragma('wal_autocheckpoint=0');
+    await writeObject(dir, 'snapshots/00000000.snapshot.lz4', await fs.readFile(path));
+    const { n } = db.prepare('SELECT max(id) AS n FROM item').get();
+    const random = generator(segments);
+    const update = db.prepare('UPDATE item SET body = ? WHERE id = ?');
+    for (let index = 0; index < indexes; index++) {
+      for (let start = 0, segment = 0; segment < segments; segment++) {
+        for (let i = 0; i < 3; i++) update.run(row(random), 1 + Math.floor(random() * n));
+        const wal = await fs.readFile(`${path}-wal`);
+        const [name, offset] = [index, start].map((number) => number.toString(16).padStart(8, '0'));
+        await writeObject(dir, `wal/${name}_${offset}.wal.lz4`, wal.subarray(start));
+        start = wal.length;
+      }
+      db.pragma('wal_checkpoint(TRUNCATE)');
+    }
+    db.close();
+  });
+}
+
 async function writeObject(dir, name, data) {
   const path = join(dir, 'replica', 'generations', GENERATION, name);
   await fs.mkdir(join(path, '..'), { recursive: true });

@@ -102,3 +102,25 @@ export function quantile(values, share) {
 export function median(values) {
   return quantile(values, 0.5);
 }
+
+/** Takes `runs` samples of each program in turns, after one of each that warms the caches and is not counted. */
+export async function interleaved(runs, sample, programs = Object.keys(PROGRAMS)) {
+  const samples = { ours: [], oracle: [] };
+  for (let i = -1; i < runs; i++) {
+    for (const name of programs) {
+      const result = await sample(name);
+      if (i >= 0) samples[name].push(result);
+    }
+  }
+  return samples;
+}
+
+/** Wall, CPU and peak memory as three rows. */
+export function usageRows(title, samples) {
+  const pick = (read) => ({ ours: samples.ours.map(read), oracle: samples.oracle.map(read) });
+  return [
+    { title: `${title}: wall`, unit: 'ms', ...pick((s) => s.wallMs) },
+    { title: `${title}: CPU`, unit: 'ms', ...pick((s) => s.cpuMs) },
+    { title: `${title}: peak memory`, unit: 'MB', ...pick((s) => s.peakBytes / 2 ** 20) },
+  ];
+}

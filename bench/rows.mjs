@@ -5,31 +5,8 @@ import { existsSync, promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { idle, latency, replication } from './replicating.mjs';
 import { database, snapshotReplica, walReplica } from './inputs.mjs';
-import { PROGRAMS, run, start, until } from './measure.mjs';
-
-const MEGABYTE = 2 ** 20;
-
-/** Takes `runs` samples of each program in turns, after one of each that warms the caches and is not counted. */
-async function interleaved(runs, sample, programs = Object.keys(PROGRAMS)) {
-  const samples = { ours: [], oracle: [] };
-  for (let i = -1; i < runs; i++) {
-    for (const name of programs) {
-      const result = await sample(name);
-      if (i >= 0) samples[name].push(result);
-    }
-  }
-  return samples;
-}
-
-/** Wall, CPU and peak memory as three rows. */
-function usageRows(title, samples) {
-  const pick = (read) => ({ ours: samples.ours.map(read), oracle: samples.oracle.map(read) });
-  return [
-    { title: `${title}: wall`, unit: 'ms', ...pick((s) => s.wallMs) },
-    { title: `${title}: CPU`, unit: 'ms', ...pick((s) => s.cpuMs) },
-    { title: `${title}: peak memory`, unit: 'MB', ...pick((s) => s.peakBytes / MEGABYTE) },
-  ];
-}
+import { PROGRAMS, interleaved, run, start, until, usageRows } from './measure.mjs';
+import { remote } from './remote.mjs';
 
 async function restoreRow(title, input, { work, runs }) {
   const output = join(work, 'restored');
@@ -109,4 +86,4 @@ async function startUp({ work, runs }) {
 }
 
 /** By name as `--rows` takes them. */
-export const ROWS = { restore, snapshot, lag: replication, idle, start: startUp, latency };
+export const ROWS = { restore, snapshot, lag: replication, idle, start: startUp, latency, remote };

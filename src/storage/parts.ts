@@ -82,7 +82,8 @@ async function* gathered(
       if (part.length === size) {
         yield { number, data: part.bytes(), last: false };
         size = sizeOf(++number);
-        part = new GrowingBuffer(size);
+        // A body of more than one part most likely fills this one, too.
+        part = new GrowingBuffer(size, size);
       }
       const taken = rest.subarray(0, size - part.length);
       part.append(taken);
@@ -98,9 +99,9 @@ class GrowingBuffer {
   #buffer: Buffer;
   length = 0;
 
-  constructor(limit: number) {
+  constructor(limit: number, initialBytes = Math.min(limit, 64 * 1024)) {
     this.#limit = limit;
-    this.#buffer = Buffer.allocUnsafe(Math.min(limit, 64 * 1024));
+    this.#buffer = Buffer.allocUnsafe(initialBytes);
   }
 
   append(data: Uint8Array): void {

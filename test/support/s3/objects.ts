@@ -33,7 +33,12 @@ export function md5(data: Buffer): Buffer {
 export class Bucket {
   readonly #objects = new Map<string, StoredObject>();
   readonly uploads = new Map<string, Upload>();
+  readonly #etagOf: (data: Buffer) => string;
   #sorted: string[] | undefined;
+
+  constructor(etagOf: (data: Buffer) => string = (data) => md5(data).toString('hex')) {
+    this.#etagOf = etagOf;
+  }
 
   get(key: string): StoredObject {
     const object = this.#objects.get(key);
@@ -46,12 +51,7 @@ export class Bucket {
     return this.#objects.has(key);
   }
 
-  put(
-    key: string,
-    data: Buffer,
-    etag: string = md5(data).toString('hex'),
-    modifiedAt = new Date(),
-  ): StoredObject {
+  put(key: string, data: Buffer, etag: string = this.#etagOf(data), modifiedAt = new Date()): StoredObject {
     const object = { key, data, etag, modifiedAt };
     if (!this.#objects.has(key)) this.#sorted = undefined;
     this.#objects.set(key, object);
@@ -85,9 +85,9 @@ export class Bucket {
     return { entries, next: undefined };
   }
 
-  begin(key: string): string {
+  begin(key: string, begunAt: Date = new Date()): string {
     const id = randomUUID();
-    this.uploads.set(id, { key, begunAt: new Date(), parts: new Map() });
+    this.uploads.set(id, { key, begunAt, parts: new Map() });
     return id;
   }
 
@@ -101,7 +101,7 @@ export class Bucket {
     if (!(number >= 1 && number <= 10_000)) {
       throw new S3Fault(400, 'InvalidArgument', 'Part number must be between 1 and 10000.');
     }
-    const etag = md5(data).toString('hex');
+    const etag = this.#etagOf(data);
     this.#upload(id, key).parts.set(number, { data, etag });
     return etag;
   }

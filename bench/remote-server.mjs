@@ -1,0 +1,75 @@
+/**
+ * A process of its own: the S3 server of the tests behind a link with a round trip. Over a real link a connection takes a
+ * round trip to be made, and has no more bytes under way than its window; so here. Nothing is lost, and the line itself
+ * is as fast as the machine.
+ *
+ * `node remote-server.mjs SERVER_MODULE ROUND_TRIP_MS`, with an IPC channel: each message is a call of one of `calls`.
+ */
+
+import { promises as fs } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+
+/** What Linux lets a connection send before it is acknowledged (net.ipv4.tcp_wmem). */
+const WINDOW_BYTES = 4 * 2 ** 20;
+
+const [module = '', roundTripMs = '0'] = process.argv.slice(2);
+const { S3Server } = await import(module);
+const server = await S3Server.start({ trusting: true });
+const link = await startLink(server.port, Number(roundTripMs));
+
+const calls = {
+  /** Where the link begins, and what the server wants to see. */
+  address: () => ({ endpoint: `http://127.0.0.1:${link.address().port}`, ...server.credentials }),
+  /** Puts all files of a folder into the bucket. */
+  load: async ({ folder, prefix }) => {
+    for (const name of await fs.readdir(folder, { recursive: true })) {
+      const path = join(folder, name);
+      if ((await fs.stat(path)).isFile()) server.bucket().put(`${prefix}${name}`, await fs.readFile(path));
+    }
+  },
+  clear: () => {
+    for (const key of [...server.bucket().keys()]) server.bucket().delete(key);
+    server.clearRequests();
+  },
+  keys: () => [...server.bucket().keys()],
+};
+
+process.on('message', async ({ number, call, options }) => {
+  process.send({ number, result: await calls[call](options) });
+});
+process.on('disconnect', () => process.exit());
+
+/** Listens on a free port of loopback and passes everything on to `port`, later. */
+function startLink(port, roundTrip) {
+  const listener = createServer({ noDelay: true }, (near) => {
+    const far = connect({ port, host: '127.0.0.1', noDelay: true });
+    const ends = [near, far];
+    for (const end of ends) end.on('error', () => ends.forEach((other) => other.destroy()));
+    // The first bytes come after the round trip in which the connection would have been made.
+    pass(near, far, roundTrip, roundTrip);
+    pass(far, near, roundTrip, 0);
+  });
+  return new Promise((resolve) => listener.listen(0, '127.0.0.1', () => resolve(listener)));
+}
+
+function pass(from, to, roundTrip, connectMs) {
+  const readyAtMs = performance.now() + connectMs;
+  const underWay = [];
+  let sentBytes = 0;
+  from.on('data', (chunk) => {
+    underWay.push(chunk);
+    sentBytes += chunk.length;
+    if (sentBytes > WINDOW_BYTES) from.pause();
+    const waitMs = Math.max(0, readyAtMs - performance.now());
+    // Timers of different lengths may overtake each other.
+    setTimeout(() => to.write(underWay.shift()), waitMs + roundTrip / 2);
+    setTimeout(() => acknowledge(chunk.length), waitMs + roundTrip);
+  });
+  const acknowledge = (bytes) => {
+    sentBytes -= bytes;
+    if (sentBytes <= WINDOW_BYTES) from.resume();
+  };
+  from.on('end', () => setTimeout(() => to.end(), connectMs + roundTrip / 2));
+  from.on('close', () => setTimeout(() => to.destroy(), connectMs + roundTrip));
+}
