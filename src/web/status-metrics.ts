@@ -81,11 +81,6 @@ function replicaGauges({ status }: StatusSources): Metric[] {
       seconds(restorable?.to),
     ),
     gauge(
-      'verification_timestamp_seconds',
-      'When the replica was verified last, with whatever result.',
-      ({ lastVerification }) => seconds(lastVerification?.at),
-    ),
-    gauge(
       'verification_ok',
       '1 when the last verification found the replica well, 0 when not, or when it was inconclusive.',
       ({ lastVerification }) => (lastVerification ? [Number(lastVerification.result === 'ok')] : []),
