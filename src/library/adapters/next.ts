@@ -6,7 +6,7 @@
 
 import { type Dashboard, type DashboardOptions, createDashboard } from '../dashboard.ts';
 import { type Replication, type ReplicationOptions, startReplication } from '../replication.ts';
-import { answerUnder, baseOf } from './fetch-handler.ts';
+import { type FetchHandler, answerUnder, baseOf } from './fetch-handler.ts';
 
 export type { DashboardOptions } from '../dashboard.ts';
 export type { ReplicationOptions } from '../replication.ts';
@@ -18,7 +18,13 @@ export function register(options: ReplicationOptions = {}): Replication | undefi
   return startReplication(options);
 }
 
-type RouteHandler = (request: Request) => Promise<Response>;
+/** What a `route.ts` exports under the name of a method. */
+export type RouteHandler = (request: Request) => Promise<Response>;
+
+/** A route handler at `path`, which gives what stands there to a fetch handler. */
+export function toRouteHandler(handler: FetchHandler, path: string): RouteHandler {
+  return (request) => answerUnder(handler, request, baseOf(request, path));
+}
 
 /** The route handlers of the dashboard: `export const { GET, HEAD, POST } = dashboard({ path: '/litestream' })`. */
 export function dashboard(
@@ -26,6 +32,6 @@ export function dashboard(
 ): Record<'GET' | 'HEAD' | 'POST', RouteHandler> & Pick<Dashboard, 'close'> {
   const { path, ...rest } = options;
   const board = createDashboard(rest);
-  const handle: RouteHandler = (request) => answerUnder(board.fetch, request, baseOf(request, path));
+  const handle = toRouteHandler(board.fetch, path);
   return { GET: handle, HEAD: handle, POST: handle, close: board.close };
 }
