@@ -103,6 +103,8 @@ export async function resolveTarget(
   }
   const config = await readConfig(context, flags);
   const { database, note } = findDatabase(config, argument, context);
-  if (note !== undefined) context.logger.info(note);
+  // Standard output is for the table, which scripts read.
+  if (note !== undefined && context.output === 'table') context.printError(`${note}\n`);
+  else if (note !== undefined) context.logger.info(note);
   return { database, replicas: database.replicas };
 }
