@@ -133,6 +133,13 @@ function replicaMetrics({ stats }: MetricsSources): Metric[] {
       [{ status: 'error' }, replica.validationErrorCount],
       [{ status: 'ok' }, replica.validationOkCount],
     ]),
+    metric(
+      'gauge',
+      'verification_timestamp_seconds',
+      'When the last verification of the replica ended, with its result.',
+      ({ verification }) =>
+        verification ? [[{ status: verification.result }, Date.parse(verification.at) / 1000]] : [],
+    ),
   ];
 }
 
