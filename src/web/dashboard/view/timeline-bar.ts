@@ -133,7 +133,7 @@ export function timelineBar(path: string, label: string, model: BarModel, view: 
         ${model.snapshotsMs
           .filter((ms) => ms >= fromMs)
           .map(
-            (ms) => html`<rect class="tick" x="${at(ms).toFixed(3)}%" y="12" width="2" height="26"></rect>`,
+            (ms) => html`<rect class="tick" x="${at(ms).toFixed(3)}%" y="28" width="2" height="10"></rect>`,
           )}
         ${model.verifications
           .filter(({ atMs }) => atMs >= fromMs)
