@@ -2,6 +2,7 @@
 
 import { parseDuration } from '../base/duration.ts';
 import { LitestreamError } from '../base/errors.ts';
+import { AbandonedUploads } from '../engine/abandoned-uploads.ts';
 import { REPLICA_DEFAULTS } from '../engine/options.ts';
 import { type RetentionCut, deleteExpired, surveyRetention } from '../engine/retention.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -77,7 +78,9 @@ async function expire(
   const { plan } = await listing('cannot determine what has left the window', () =>
     surveyRetention({ store, retentionMs, currentGeneration: undefined, now: Date.now() }),
   );
-  if (dryRun || plan.cuts.length === 0) return plan.cuts;
+  if (dryRun) return plan.cuts;
+  await new AbandonedUploads(store, context.logger).remove(Date.now());
+  if (plan.cuts.length === 0) return plan.cuts;
   try {
     await deleteExpired(store, plan);
   } catch (error) {
@@ -92,7 +95,8 @@ export const command: Command = defineCommand({
   description:
     'Deletes from the replicas of a database what no moment of their retention window needs, and\n' +
     'prints it. `replicate` does the same every retention-check-interval. What left the window in the\n' +
-    'last minutes stays, as a restore may be reading it; so does the newest generation.',
+    'last minutes stays, as a restore may be reading it; so does the newest generation. What uploads\n' +
+    'that died a day ago or earlier have left goes too.',
   forms: LISTING_FORMS,
   flags: {
     'dry-run': { kind: 'bool', help: 'Deletes nothing: prints what would go, and why.' },

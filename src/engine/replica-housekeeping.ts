@@ -1,6 +1,7 @@
 /** What a replica does now and then beside uploading: retention. */
 
 import type { ObjectStore } from '../storage/object-store.ts';
+import { AbandonedUploads } from './abandoned-uploads.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
 import { linkSignals, pause } from './replica-wait.ts';
 import { enforceRetention } from './retention.ts';
@@ -52,6 +53,7 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
   const { options, schedule, stopping, now, logger, stats } = context;
   const { retentionMs } = options;
   if (retentionMs <= 0) return;
+  const abandoned = new AbandonedUploads(target.store, logger);
   const intervalMs = Math.max(1, Math.min(options.retentionCheckIntervalMs, retentionMs));
   for (;;) {
     await waitUntil(context, schedule.retentionCheckedAtMs + intervalMs, target.signal);
@@ -79,6 +81,7 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
         logger.warn('retention is left to the store: deleting is not permitted', { error: refusal });
       }
       stats.retentionRefused = refusal !== undefined;
+      await abandoned.remove(now(), signal);
     });
   }
 }

@@ -79,10 +79,18 @@ class CountingStore implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #tallies: RequestTallies;
   readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
+  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
 
   constructor(store: ObjectStore, tallies: RequestTallies) {
     this.#store = store;
     if (store.contentSize) this.contentSize = store.contentSize.bind(store);
+    const removeAbandoned = store.removeAbandoned?.bind(store);
+    if (removeAbandoned) {
+      this.removeAbandoned = (...args) => {
+        this.#begin('DELETE');
+        return removeAbandoned(...args);
+      };
+    }
     this.#tallies = tallies;
   }
 

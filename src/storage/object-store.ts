@@ -76,6 +76,12 @@ export interface ObjectStore {
    * larger when they are stored encrypted.
    */
   contentSize?(object: Pick<ObjectInfo, 'key' | 'sizeBytes'>, options?: CallOptions): Promise<number>;
+  /**
+   * Removes what uploads of keys under `prefix` have left that were last written to (or, where that is not known, begun)
+   * before a time, and are not this store's own. Absent where nothing is ever left, or the store removes it by itself.
+   * @returns how many
+   */
+  removeAbandoned?(prefix: string, before: Date, options?: CallOptions): Promise<number>;
   /** Releases connections. Idempotent. */
   close(): Promise<void>;
 }

@@ -31,6 +31,7 @@ class RetryingStore implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #options: RetryOptions;
   readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
+  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
 
   constructor(store: ObjectStore, options: RetryOptions) {
     this.#store = store;
@@ -40,6 +41,13 @@ class RetryingStore implements ObjectStore {
       this.contentSize = (object, call = {}) => {
         const retry = this.#with(call);
         return retrying(() => contentSize(object, { signal: retry.signal }), retry);
+      };
+    }
+    const removeAbandoned = store.removeAbandoned?.bind(store);
+    if (removeAbandoned) {
+      this.removeAbandoned = (prefix, before, call = {}) => {
+        const retry = this.#with(call);
+        return retrying(() => removeAbandoned(prefix, before, { signal: retry.signal }), retry);
       };
     }
   }

@@ -56,6 +56,19 @@ function withReplica(use: (place: Place) => Promise<void>): Promise<void> {
 }
 
 describe('retention', () => {
+  it('removes what uploads that died have left, unless it only says what would go', async () => {
+    await withReplica(async ({ config, database, stored, replica }) => {
+      const abandoned = `${segmentKey(NEW, 3, 0)}.tmp`;
+      await fs.writeFile(join(replica, abandoned), 'part');
+      const at = new Date(Date.now() - 25 * HOUR_MS);
+      await fs.utimes(join(replica, abandoned), at, at);
+      expect((await runOurs(['retention', '-dry-run', '-config', config, database])).code).toBe(0);
+      expect(await stored()).toContain(abandoned);
+      expect((await runOurs(['retention', '-config', config, database])).code).toBe(0);
+      expect(await stored()).toEqual(STAY);
+    });
+  });
+
   it('says what would go and why, and deletes nothing, with -dry-run', async () => {
     await withReplica(async ({ config, database, stored }) => {
       const args = ['retention', '-dry-run', '-config', config];

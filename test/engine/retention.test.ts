@@ -5,6 +5,7 @@ import { Replica } from '../../src/engine/replica.ts';
 import { enforceRetention, planRetention } from '../../src/engine/retention.ts';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { FakeSource, FaultStore, type LogLine, OPTIONS, recordingLogger, until } from './replica-rig.ts';
 import { Simulation, name, segment, snapshot } from './retention-simulation.ts';
 
@@ -149,6 +150,30 @@ describe('enforceRetention', () => {
     expect(result.settled).toBe(false);
     expect(result.refusal?.message).toContain('access denied');
     expect(log).toEqual([]);
+  });
+
+  it('also removes what uploads have left that died a day ago', async () => {
+    const source = new FakeSource();
+    const asked: [string, number][] = [];
+    const store: ObjectStore = Object.assign(new FaultStore(openMemoryStore()), {
+      removeAbandoned: (prefix: string, before: Date) => {
+        asked.push([prefix, Date.now() - before.getTime()]);
+        return Promise.resolve(0);
+      },
+    });
+    const replica = new Replica({
+      options: { ...OPTIONS, retentionMs: 50, retentionCheckIntervalMs: 5 },
+      source,
+      openStore: () => Promise.resolve(store),
+      logger: recordingLogger([]),
+    });
+    replica.start();
+    source.commit();
+    await until('it is asked for', () => asked.length > 0);
+    expect(asked[0]![0]).toBe('generations/');
+    expect(asked[0]![1]).toBeGreaterThanOrEqual(24 * HOUR);
+    await replica.stop(AbortSignal.timeout(5000));
+    source.close();
   });
 
   it('is a state, said once, when a replica must not delete', async () => {

@@ -51,12 +51,14 @@ interface Payload {
 class EncryptingStore implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #config: EncryptionConfig;
+  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
   /** By key, the latest last; 'plain' for objects that are not encrypted. */
   readonly #payloads = new Map<string, Payload | 'plain'>();
 
   constructor(store: ObjectStore, config: EncryptionConfig) {
     this.#store = store;
     this.#config = config;
+    if (store.removeAbandoned) this.removeAbandoned = store.removeAbandoned.bind(store);
   }
 
   get type(): string {
@@ -159,14 +161,19 @@ class EncryptingStore implements ObjectStore {
       signal,
       range: to === undefined ? { start: from } : { start: from, end: to },
     });
-    const toEnd = to === undefined || body.sizeBytes < to - from;
     // Nothing is there: the object ends before the range.
     if (body.sizeBytes === 0) return body;
+    const toEnd = to === undefined || body.sizeBytes < to - from;
     const skip = start - first.content;
-    const there = contentSizeOf(body.sizeBytes);
-    const sizeBytes = Math.max(0, Math.min(end - first.content, there) - skip);
     const chunks = unsealStream(body.stream, payload.key, { first: first.number, toEnd });
-    return { sizeBytes, stream: slice(chunks, skip, skip + sizeBytes) };
+    try {
+      const there = contentSizeOf(body.sizeBytes);
+      const sizeBytes = Math.max(0, Math.min(end - first.content, there) - skip);
+      return { sizeBytes, stream: slice(chunks, skip, skip + sizeBytes) };
+    } catch (error) {
+      await body.stream[Symbol.asyncIterator]().return?.();
+      throw error;
+    }
   }
 
   async #payload(key: string, { signal }: CallOptions): Promise<Payload | 'plain'> {

@@ -81,11 +81,34 @@ class FileStore implements ObjectStore {
     folder: string,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<[string, string], void, undefined> {
+    for await (const [key, path] of this.#walkFiles(folder, signal)) {
+      if (!key.endsWith(TEMPORARY_SUFFIX)) yield [key, path];
+    }
+  }
+
+  /** The same with temporary files. */
+  async *#walkFiles(
+    folder: string,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<[string, string], void, undefined> {
     for await (const entry of readFolder(join(this.#root, folder), signal)) {
       const key = `${folder}${entry.name}`;
-      if (entry.isDirectory()) yield* this.#walk(`${key}/`, signal);
-      else if (entry.isFile() && !entry.name.endsWith(TEMPORARY_SUFFIX)) yield [key, join(this.#root, key)];
+      if (entry.isDirectory()) yield* this.#walkFiles(`${key}/`, signal);
+      else if (entry.isFile()) yield [key, join(this.#root, key)];
     }
+  }
+
+  async removeAbandoned(prefix: string, before: Date, options: CallOptions = {}): Promise<number> {
+    checkFolderPrefix(prefix);
+    const abandoned: string[] = [];
+    for await (const [key, path] of this.#walkFiles(prefix, options.signal)) {
+      if (!key.endsWith(TEMPORARY_SUFFIX)) continue;
+      // An upload that goes on writes to it, whoever's it is.
+      const stats = await statIfThere(path);
+      if (stats !== undefined && stats.mtimeMs < before.getTime()) abandoned.push(key);
+    }
+    await this.delete(abandoned, options);
+    return abandoned.length;
   }
 
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {

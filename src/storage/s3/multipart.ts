@@ -36,12 +36,15 @@ export async function uploadParts(
   const uploadId = created.output.UploadId;
   if (uploadId === undefined) throw new LitestreamError('io', `put ${key}: the store gave no upload id`);
   const upload = new Upload(session, key, uploadId);
+  session.uploads.add(uploadId);
   try {
     await upload.send(parts, options.concurrency, signal);
     await upload.complete(signal);
     return { sizeBytes: upload.sizeBytes, modifiedAt: created.date };
   } catch (error) {
     throw await upload.abort(error);
+  } finally {
+    session.uploads.delete(uploadId);
   }
 }
 

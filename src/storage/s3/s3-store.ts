@@ -25,6 +25,7 @@ import { PART_LIMITS } from '../parts.ts';
 import type { PartLimits } from '../parts.ts';
 import { putBody } from '../put-body.ts';
 import type { S3StoreConfig } from '../store-config.ts';
+import { abortAbandoned } from './abandoned.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
 import type { S3Timeouts } from './client.ts';
 import { s3Error } from './errors.ts';
@@ -190,6 +191,11 @@ class S3Store implements ObjectStore {
     const status = first.Code === 'AccessDenied' ? 403 : first.Code === 'InternalError' ? 500 : 400;
     Object.assign(failure, { Code: first.Code, $metadata: { httpStatusCode: status } });
     return s3Error(failure, what, this.#session.target);
+  }
+
+  removeAbandoned(prefix: string, before: Date, options: CallOptions = {}): Promise<number> {
+    checkPrefix(prefix);
+    return abortAbandoned(this.#session, prefix, before, options);
   }
 
   close(): Promise<void> {

@@ -29,6 +29,8 @@ export interface Answer<O> {
 
 export class S3Session {
   readonly target: S3Target;
+  /** Ids of the uploads in parts that are under way. */
+  readonly uploads: Set<string> = new Set();
   readonly #client: S3Client;
   /** Empty, or ends with a slash. */
   readonly #prefix: string;

@@ -14,6 +14,7 @@ export type S3Operation =
   | 'GetBucketLocation'
   | 'HeadBucket'
   | 'DeleteObjects'
+  | 'ListMultipartUploads'
   | 'GetObject'
   | 'HeadObject'
   | 'PutObject'
@@ -47,6 +48,7 @@ export interface S3Response {
 export function operationOf(method: string, key: string, query: URLSearchParams): S3Operation {
   if (key === '') {
     if (method === 'GET' && query.has('location')) return 'GetBucketLocation';
+    if (method === 'GET' && query.has('uploads')) return 'ListMultipartUploads';
     if (method === 'GET') return query.get('list-type') === '2' ? 'ListObjectsV2' : 'ListObjects';
     if (method === 'HEAD') return 'HeadBucket';
     return method === 'POST' && query.has('delete') ? 'DeleteObjects' : 'Unknown';
@@ -95,6 +97,8 @@ export function handle(request: S3Request, body: Buffer, bucket: Bucket, region:
       return empty(200, { 'x-amz-bucket-region': region });
     case 'DeleteObjects':
       return deleteObjects(headers, body, bucket);
+    case 'ListMultipartUploads':
+      return listUploads(query, bucket);
     case 'GetObject':
     case 'HeadObject':
       return getObject(headers, bucket.get(key));
@@ -194,6 +198,38 @@ function entries(page: Listing, show: (text: string) => string): Xml[] {
       ],
     ];
   });
+}
+
+/** Unfinished uploads by key and id, in pages of ten: S3's have a thousand. */
+function listUploads(query: URLSearchParams, bucket: Bucket): S3Response {
+  const [prefix, keyMarker] = [query.get('prefix') ?? '', query.get('key-marker') ?? ''];
+  const idMarker = query.get('upload-id-marker') ?? '';
+  const left = [...bucket.uploads]
+    .map(([id, { key, begunAt }]) => ({ id, key, begunAt }))
+    .filter(
+      ({ key, id }) => key.startsWith(prefix) && (key > keyMarker || (key === keyMarker && id > idMarker)),
+    )
+    .sort((a, b) => (a.key === b.key ? (a.id < b.id ? -1 : 1) : a.key < b.key ? -1 : 1));
+  const page = left.slice(0, 10);
+  const last = page.at(-1);
+  const more = last !== undefined && left.length > page.length;
+  return xml('ListMultipartUploadsResult', [
+    ['IsTruncated', more],
+    ...(more
+      ? ([
+          ['NextKeyMarker', last.key],
+          ['NextUploadIdMarker', last.id],
+        ] as Xml[])
+      : []),
+    ...page.map(({ id, key, begunAt }): Xml => [
+      'Upload',
+      [
+        ['Key', key],
+        ['UploadId', id],
+        ['Initiated', begunAt.toISOString()],
+      ],
+    ]),
+  ]);
 }
 
 function getObject(headers: IncomingHttpHeaders, object: StoredObject): S3Response {
