@@ -56,12 +56,33 @@ export class Semaphore {
    * Not re-entrant: calling run() inside `fn` needs a second place.
    */
   async run<T>(fn: () => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
-    await this.#acquire(options.signal);
+    const release = await this.acquire(options);
     try {
       return await fn();
     } finally {
-      this.#release();
+      release();
     }
+  }
+
+  /** Takes a place, for what does not end where it began. @returns what gives the place back; idempotent */
+  async acquire(options: WaitOptions = {}): Promise<() => void> {
+    await this.#acquire(options.signal);
+    return this.#releaser();
+  }
+
+  /** Takes a place if there is a free one now. @returns what gives it back, as acquire() does */
+  tryAcquire(): (() => void) | undefined {
+    if (this.#free === 0) return undefined;
+    this.#free--;
+    return this.#releaser();
+  }
+
+  #releaser(): () => void {
+    let held = true;
+    return () => {
+      if (held) this.#release();
+      held = false;
+    };
   }
 
   async #acquire(signal: AbortSignal | undefined): Promise<void> {

@@ -56,11 +56,13 @@ export const command: Command = defineCommand({
     const { Replicator } = await import('../engine/replicator.ts');
     const { stateDirectories } = await import('../engine/read-only-meta.ts');
     const { openStore } = await import('../storage/registry.ts');
+    const { Semaphore } = await import('../base/concurrency.ts');
     const warn = (message: string): void => logger.warn(message);
+    const places = new Semaphore(config.maxConcurrentRequests);
     const replicator: Replicator = new Replicator({
       databases: config.databases,
       logger,
-      openStore: (store) => openStore(store, { warn }),
+      openStore: (store) => openStore(store, { warn, places }),
       onLocked: (database) => control.claim(database),
       stateDirectories: stateDirectories(context.env),
     });

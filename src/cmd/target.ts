@@ -2,7 +2,12 @@
 
 import { LitestreamError } from '../base/errors.ts';
 import type { Config } from '../config/index.ts';
-import { DATABASE_DEFAULTS, DEFAULT_SHUTDOWN_TIMEOUT_MS, REPLICA_DEFAULTS } from '../engine/options.ts';
+import {
+  DATABASE_DEFAULTS,
+  DEFAULT_MAX_CONCURRENT_REQUESTS,
+  DEFAULT_SHUTDOWN_TIMEOUT_MS,
+  REPLICA_DEFAULTS,
+} from '../engine/options.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { CommandContext } from './context.ts';
@@ -72,6 +77,7 @@ export async function configOfArguments(
     socket: SOCKET_DEFAULTS,
     heartbeat: undefined,
     shutdownTimeoutMs: DEFAULT_SHUTDOWN_TIMEOUT_MS,
+    maxConcurrentRequests: DEFAULT_MAX_CONCURRENT_REQUESTS,
     databases: [{ ...DATABASE_DEFAULTS, path, replicas }],
     warnings: [],
     locate: () => undefined,

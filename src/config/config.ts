@@ -38,6 +38,8 @@ export interface Config {
   readonly socket: SocketOptions;
   readonly heartbeat: HeartbeatOptions | undefined;
   readonly shutdownTimeoutMs: number;
+  /** To all remote replicas together. */
+  readonly maxConcurrentRequests: number;
   readonly databases: readonly DatabaseOptions[];
   /** What the file holds that probably is not meant so; in the order of the file. */
   readonly warnings: readonly Diagnostic[];

@@ -145,6 +145,10 @@ function resolveConfig(path: string, root: Section, decoder: Decoder, around: Su
     const shown = formatDuration(shutdownTimeoutMs);
     throw fail(`shutdown-timeout must be positive, not ${shown}`, root.startOf('shutdown-timeout'));
   }
+  const maxConcurrentRequests = root.int('max-concurrent-requests');
+  if (maxConcurrentRequests < 1) {
+    throw fail('max-concurrent-requests must be positive', root.startOf('max-concurrent-requests'));
+  }
   return {
     path,
     addr: root.string('addr'),
@@ -153,6 +157,7 @@ function resolveConfig(path: string, root: Section, decoder: Decoder, around: Su
     socket: resolveSocket(root.section('socket'), around, fail),
     heartbeat: resolveHeartbeat(root, fail),
     shutdownTimeoutMs,
+    maxConcurrentRequests,
     databases,
     warnings: decoder.warnings.toSorted(inFileOrder),
     locate,

@@ -345,6 +345,12 @@ export const CONFIG: SectionSpec = {
       doc: 'For the s3 replicas that have none of their own.',
     },
     {
+      name: 'max-concurrent-requests',
+      kind: 'int',
+      defaultText: '256',
+      doc: 'Requests that `replicate` has under way at once, to all remote replicas together.',
+    },
+    {
       name: 'shutdown-timeout',
       kind: 'duration',
       defaultText: '8s',

@@ -48,3 +48,6 @@ export const REPLICA_DEFAULTS: Omit<ReplicaOptions, 'name' | 'store'> = {
 };
 
 export const DEFAULT_SHUTDOWN_TIMEOUT_MS = 8000;
+
+/** Far fewer than the files that a process may open, and enough for hundreds of databases. */
+export const DEFAULT_MAX_CONCURRENT_REQUESTS = 256;

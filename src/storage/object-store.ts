@@ -3,6 +3,8 @@
  * parts, never starting with `/` and never holding `.` or `..` parts. A driver knows nothing of generations or WAL.
  */
 
+import type { Semaphore } from '../base/concurrency.ts';
+
 export interface ObjectInfo {
   readonly key: string;
   /** Stored size in bytes. */
@@ -33,12 +35,19 @@ export interface ObjectBody {
 export interface PutOptions extends CallOptions {
   /** Expected size in bytes, if known: lets a driver choose its part size. Not a promise. */
   readonly sizeHintBytes?: number | undefined;
+  /**
+   * Asked before a request that goes out while another one of the same put is under way: gives what to call at its end,
+   * or undefined when it must wait for the other. Absent: as many as the driver likes.
+   */
+  readonly spare?: (() => (() => void) | undefined) | undefined;
 }
 
 /** What whoever opens a store may want to know of it besides what its calls give. */
 export interface OpenOptions {
   /** Told, in words for the user, of what works but should be changed; at most once for each reason. */
   readonly warn?: ((message: string) => void) | undefined;
+  /** Shared by all stores whose requests are to be limited in total; a local store takes none of it. */
+  readonly places?: Semaphore | undefined;
 }
 
 export interface StoreCapabilities {

@@ -2,6 +2,7 @@
 
 import { throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError } from '../base/errors.ts';
+import type { PutOptions } from './object-store.ts';
 import { MAX_PARTS } from './parts.ts';
 import type { Part } from './parts.ts';
 import { retrying } from './retry.ts';
@@ -21,6 +22,8 @@ export interface SendOptions {
   /** Parts in flight at once; one more is held in memory while they are. */
   readonly concurrency: number;
   readonly signal?: AbortSignal | undefined;
+  /** Of the put: asked for each part but the only one that is in flight. */
+  readonly spare?: PutOptions['spare'];
 }
 
 /**
@@ -33,7 +36,7 @@ export async function sendParts(
   sendPart: (part: Part, signal: AbortSignal) => Promise<void>,
   options: SendOptions,
 ): Promise<number> {
-  const { what, concurrency, signal } = options;
+  const { what, concurrency, signal, spare = () => () => undefined } = options;
   const stop = new AbortController();
   const onAbort = (): void => stop.abort(signal?.reason);
   if (signal?.aborted === true) onAbort();
@@ -55,11 +58,18 @@ export async function sendParts(
   try {
     for await (const part of parts) {
       // Reading on only when a part has left bounds what is held in memory.
-      while (sending.size >= concurrency) await Promise.race(sending);
+      let release: (() => void) | undefined;
+      while (sending.size > 0 && (sending.size >= concurrency || (release = spare()) === undefined)) {
+        await Promise.race(sending);
+      }
+      if (stop.signal.aborted) release?.();
       throwIfAborted(stop.signal);
       const sent = send(part)
         .catch(fail)
-        .finally(() => sending.delete(sent));
+        .finally(() => {
+          release?.();
+          sending.delete(sent);
+        });
       sending.add(sent);
     }
   } catch (error) {

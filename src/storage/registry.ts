@@ -1,6 +1,7 @@
 /** Opens stores by their config. The only place that names drivers; each is loaded when it is first needed. */
 
 import { withCounts } from './counting-store.ts';
+import { withLimit } from './limited-store.ts';
 import type { ObjectStore, OpenOptions } from './object-store.ts';
 import type { StoreConfig } from './store-config.ts';
 
@@ -9,7 +10,9 @@ import type { StoreConfig } from './store-config.ts';
  * unreachable shows at the first call. Rejects with 'config' when keys of the encryption are malformed.
  */
 export async function openStore(config: StoreConfig, options: OpenOptions = {}): Promise<ObjectStore> {
-  const store = withCounts(await openDriver(config, options));
+  const driver = await openDriver(config, options);
+  const { places } = options;
+  const store = withCounts(places && !driver.capabilities.local ? withLimit(driver, places) : driver);
   if (config.encryption === undefined) return store;
   const { withEncryption } = await import('./encryption/encrypting-store.ts');
   return withEncryption(store, config.encryption);

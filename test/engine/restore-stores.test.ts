@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import BetterSqlite3 from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Semaphore } from '../../src/base/concurrency.ts';
 import { createLogger } from '../../src/base/logger.ts';
 import { type RestoreRequest, type RestoreResult, restore } from '../../src/engine/restore.ts';
 import { encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
@@ -126,7 +127,7 @@ describe('a store', () => {
     }
   });
 
-  it('that is remote is read in ranges, several at once', async () => {
+  it.each([256, 1])('that is remote is read in ranges, several at once, with %i places', async (places) => {
     const { states, segments } = twoCommits(10_000_000);
     const server = await S3Server.start();
     const objects: [string, Buffer][] = [
@@ -135,7 +136,7 @@ describe('a store', () => {
     ];
     for (const [key, content] of objects)
       server.bucket().put(`db/${key}`, Buffer.from(encodeLz4FrameBytes(content)));
-    const store = await openStore({ ...s3Config(server), path: 'db' });
+    const store = await openStore({ ...s3Config(server), path: 'db' }, { places: new Semaphore(places) });
     try {
       await run({ replicas: [{ name: 's3', store }] });
       expect(readFileSync(output()).equals(states[1]!)).toBe(true);

@@ -165,7 +165,7 @@ class AbsStore implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    const upload = { concurrency: PARTS_AT_ONCE, signal };
+    const upload = { concurrency: PARTS_AT_ONCE, signal, spare: options.spare };
     const stored = await putBody(body, options, {
       whole: (data) => this.#putWhole(key, data, signal),
       inParts: (parts) => uploadBlocks(this.#session, key, parts, upload),

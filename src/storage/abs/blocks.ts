@@ -2,6 +2,7 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
+import type { SendOptions } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import type { Stored } from '../put-body.ts';
 import { retrying } from '../retry.ts';
@@ -16,15 +17,15 @@ const BLOCK_ID_BYTES = 64;
 /**
  * Uploads `parts` as the blob of `key`. Blocks that no blob was made of are never seen, and Azure drops them after a
  * week, or when the blob is written again.
- * @param concurrency - blocks in flight at once; one more is held in memory while they are.
+ * @param options of the parts, which are called blocks here
  */
 export async function uploadBlocks(
   session: AbsSession,
   key: string,
   parts: AsyncIterable<Part>,
-  options: { readonly concurrency: number; readonly signal?: AbortSignal | undefined },
+  options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'>,
 ): Promise<Stored> {
-  const { concurrency, signal } = options;
+  const { signal } = options;
   const what = `put ${key}`;
   // Of this upload alone: one that runs at the same time, or died, must not lend a block.
   const upload = randomBytes(16);
@@ -39,7 +40,7 @@ export async function uploadBlocks(
     );
     ids[number - 1] = id;
   };
-  const sizeBytes = await sendParts(parts, stage, { what, concurrency, signal });
+  const sizeBytes = await sendParts(parts, stage, { ...options, what });
   // Asked again after an answer was lost, Azure finds the same blocks in the blob.
   const { lastModified } = await retrying(
     () => session.sendFor(key, (blob, call) => blob.commitBlockList(ids, call), `${what} (commit)`, signal),

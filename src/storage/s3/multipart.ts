@@ -9,6 +9,7 @@ import {
 import type { CompletedPart } from '@aws-sdk/client-s3';
 import { LitestreamError, hasCode, messageOf } from '../../base/errors.ts';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
+import type { SendOptions } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import type { Stored } from '../put-body.ts';
 import { retrying } from '../retry.ts';
@@ -19,14 +20,13 @@ const ABORT_TIMEOUT_MS = 3_000;
 
 /**
  * Uploads `parts` as the object `key` (with the store's prefix).
- * @param concurrency - parts in flight at once; one more is held in memory while they are.
  * @throws LitestreamError; the upload is aborted then, so that no parts stay behind, as far as the store can be reached.
  */
 export async function uploadParts(
   session: S3Session,
   key: string,
   parts: AsyncIterable<Part>,
-  options: { readonly concurrency: number; readonly signal?: AbortSignal | undefined },
+  options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'>,
 ): Promise<Stored> {
   const { signal } = options;
   const created = await retrying(
@@ -38,7 +38,7 @@ export async function uploadParts(
   const upload = new Upload(session, key, uploadId);
   session.uploads.add(uploadId);
   try {
-    await upload.send(parts, options.concurrency, signal);
+    await upload.send(parts, options);
     await upload.complete(signal);
     return { sizeBytes: upload.sizeBytes, modifiedAt: created.date };
   } catch (error) {
@@ -65,18 +65,14 @@ class Upload {
     return { ...this.#session.object(this.#key), UploadId: this.#uploadId };
   }
 
-  async send(
-    parts: AsyncIterable<Part>,
-    concurrency: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async send(parts: AsyncIterable<Part>, options: Omit<SendOptions, 'what'>): Promise<void> {
     const what = `put ${this.#key}`;
     const sendPart = async ({ number, data }: Part, stop: AbortSignal): Promise<void> => {
       const part = { ...this.#target, PartNumber: number, Body: data, ContentLength: data.length };
       const sent = await this.#session.send(new UploadPartCommand(part), `${what} (part ${number})`, stop);
       this.#parts[number - 1] = { PartNumber: number, ETag: sent.output.ETag };
     };
-    this.sizeBytes = await sendParts(parts, sendPart, { what, concurrency, signal });
+    this.sizeBytes = await sendParts(parts, sendPart, { ...options, what });
   }
 
   /** Publishes the object. Asked again after an answer was lost, the store may no longer know the upload: it is done then. */

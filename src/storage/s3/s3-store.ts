@@ -144,7 +144,7 @@ class S3Store implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    const upload = { concurrency: this.#uploadConcurrency, signal };
+    const upload = { concurrency: this.#uploadConcurrency, signal, spare: options.spare };
     const stored = await putBody(body, options, {
       whole: (data) => this.#putWhole(key, data, signal),
       inParts: (parts) => uploadParts(this.#session, key, parts, upload),
