@@ -233,7 +233,10 @@ export class RestoreOutput {
   async #refuseUnlessReplaceable(): Promise<void> {
     const { path } = this;
     if (!this.#options.force) {
-      throw new LitestreamError('exists', `cannot restore, output path already exists: ${path}`);
+      throw new LitestreamError(
+        'exists',
+        `cannot restore, output path already exists: ${path}: -force replaces it, -o PATH restores to another file`,
+      );
     }
     if (!(await stat(path)).isFile()) {
       throw new LitestreamError('exists', `cannot restore, ${path} is not a file`);

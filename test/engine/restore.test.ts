@@ -232,7 +232,7 @@ describe('the output', () => {
     writeFileSync(out(''), 'mine');
     await expect(run()).rejects.toMatchObject({
       code: 'exists',
-      message: `cannot restore, output path already exists: ${out('')}`,
+      message: `cannot restore, output path already exists: ${out('')}: -force replaces it, -o PATH restores to another file`,
     });
     expect(restored().toString()).toBe('mine');
   });
