@@ -104,6 +104,7 @@ function flagOf(bar: HTMLElement): HTMLElement {
   const flag = document.createElement('div');
   flag.className = 'flag';
   flag.hidden = true;
+  flag.dataset['own'] = '';
   flag.append(document.createElement('span'));
   bar.append(flag);
   return flag;
