@@ -122,15 +122,21 @@ export class WalFollower {
     this.#overlapping = false;
   }
 
+  /** Whether the WAL that is followed was started over, or is wholly in the database file: time for a mark again. */
+  walIsOver(): boolean {
+    const now = this.#files.readWalIndex();
+    const { header } = this.#chain;
+    if (!now) return false;
+    return now.salt1 !== header?.salt1 || now.salt2 !== header.salt2 || now.backfilled === now.mxFrame;
+  }
+
   /**
    * Copies without a mark what is committed to the WAL that is followed; once that was restarted or is wholly
    * backfilled, takes a mark as sync() does. To be called after letGo().
    */
   async syncFreely(): Promise<CopyOutcome> {
+    if (this.walIsOver()) return this.sync();
     const seen = this.#files.readWalIndex();
-    const { header } = this.#chain;
-    const sameWal = header?.salt1 === seen?.salt1 && header?.salt2 === seen?.salt2;
-    if (!seen || !sameWal || seen.backfilled === seen.mxFrame) return this.sync();
     const outcome = await this.#copyOnce();
     if (outcome.kind === 'ok') this.#seen = seen;
     return outcome;

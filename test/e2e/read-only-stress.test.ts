@@ -21,6 +21,10 @@ const LOADS: Record<string, Omit<ReadOnlyLoad, 'seed' | 'durationMs'>> = {
     phases: ['steady', 'burst', 'idle'],
     checkpointEveryMs: 300,
   },
+  'small and frequent checkpoints of the application': {
+    phases: ['steady', 'burst'],
+    pragmas: ['wal_autocheckpoint=50'],
+  },
   'closing and opening': { phases: ['steady', 'burst', 'idle', 'reopen', 'reopen'] },
   'all of it, and a WAL that is cut when it starts over': {
     phases: ['steady', 'burst', 'idle', 'reopen', 'large'],

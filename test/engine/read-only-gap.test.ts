@@ -125,6 +125,8 @@ describe('a follower without a mark', () => {
   });
 
   it('salvages also before the first commit to the new WAL', async () => {
+    for (let i = 0; i < 2; i++) await site.follower.sync();
+    expect(site.follower.hasNews()).toBe(false);
     site.follower.letGo();
     site.commit();
     site.checkpoint('RESTART');
