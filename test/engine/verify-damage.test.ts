@@ -10,10 +10,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Replica } from '../../src/engine/replica.ts';
 import type { VerificationResult } from '../../src/engine/verification-result.ts';
 import { verifyReplica } from '../../src/engine/verify-alone.ts';
-import { decodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
+import { decodeLz4FrameBytes, encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
+import { formatIndex } from '../../src/format/names.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { FakeSource, OPTIONS, recordingLogger, until } from './replica-rig.ts';
+import { FakeSource, FaultStore, OPTIONS, recordingLogger, until } from './replica-rig.ts';
 
 /** All bits of all objects take minutes: LITESTREAM_SOAK=1. */
 const ALL_BITS = process.env['LITESTREAM_SOAK'] !== undefined;
@@ -224,5 +225,102 @@ describe('a replica of two generations', () => {
     await store.put(second, objects.get(second)!.subarray(0, 50));
     const { problems } = await alone();
     expect(problems.map(({ object }) => object)).toEqual([first, second]);
+  });
+});
+
+describe('a chain that no trailers tell of', () => {
+  it('misses a segment, an index and what is before a snapshot', async () => {
+    const chain = [...objects].filter(([key]) => !key.includes(source.position().generation));
+    const plain = openMemoryStore();
+    const check = (): Promise<VerificationResult> =>
+      verifyReplica({ name: 'test', store: plain, parallelism: 2, signal, logger: recordingLogger([]) });
+    for (const [key, data] of chain) await plain.put(key, encodeLz4FrameBytes(decodeLz4FrameBytes(data)));
+    expect(await check()).toMatchObject({ result: 'ok' });
+    const snapshot = chain.map(([key]) => key).findLast((key) => key.includes('/snapshots/'))!;
+    const index = parseInt(snapshot.slice(-21), 16);
+    const ofIndex = (number: number): string[] =>
+      chain.map(([key]) => key).filter((key) => key.includes(`/wal/${formatIndex(number)}_`));
+    expect(ofIndex(index - 1).length).toBeGreaterThan(1);
+    for (const gone of [[ofIndex(index - 1)[0]!], [ofIndex(index)[0]!], ofIndex(index - 1), ofIndex(0)]) {
+      await plain.delete(gone);
+      expectNamed(await check(), gone[0]!, 'removal');
+      for (const key of gone) await plain.put(key, objects.get(key)!);
+    }
+  });
+});
+
+describe('a snapshot', () => {
+  it('needs the WAL that it was taken behind, also when none follows', async () => {
+    const own = new FakeSource(512);
+    const inner = openMemoryStore();
+    const replicate = (snapshotIntervalMs: number): Replica => {
+      const started = new Replica({
+        options: { ...OPTIONS, snapshotIntervalMs, syncIntervalMs: 1 },
+        source: own,
+        openStore: () => Promise.resolve(inner),
+        logger: recordingLogger([]),
+      });
+      started.start();
+      return started;
+    };
+    let running = replicate(0);
+    for (const last of [false, true, true]) {
+      own.commit(1, 700);
+      await until('it is stored', () => running.lagging() === undefined);
+      if (!last) own.checkpoint();
+    }
+    const newest = own.position();
+    await running.stop(signal);
+    running = replicate(1);
+    await until('there is a second snapshot', () => running.stats.snapshot?.index === 1);
+    await running.stop(signal);
+    const keys: string[] = [];
+    for await (const { key } of inner.list('')) keys.push(key);
+    const last = keys
+      .filter((key) => key.includes('/wal/'))
+      .sort()
+      .at(-1)!;
+    expect(last).toContain(`/${formatIndex(newest.index)}_`);
+    await inner.delete([last]);
+    const request = { name: 'test', store: inner, parallelism: 2, signal, logger: recordingLogger([]) };
+    expectNamed(await verifyReplica(request), last, 'removal');
+    own.close();
+  });
+});
+
+describe('retention', () => {
+  it('takes away what has left the window, and that is no damage', async () => {
+    const { generation } = source.position();
+    const aged = openMemoryStore();
+    const all = [...objects];
+    for (const part of [
+      all.filter(([key]) => !key.includes(generation)),
+      all.filter(([key]) => key.includes(generation)),
+    ]) {
+      for (const [key, data] of part) await aged.put(key, data);
+      const nowMs = Date.now();
+      await until('the clock goes on', () => Date.now() > nowMs + 1);
+    }
+    const old = segments().find((key) => !key.includes(generation))!;
+    await aged.delete([old]);
+    const request = { name: 'test', store: aged, parallelism: 2, signal, logger: recordingLogger([]) };
+    expectNamed(await verifyReplica({ ...request, retentionMs: 3600_000 }), old, 'removal');
+    const { result, generations } = await verifyReplica({ ...request, retentionMs: 1 });
+    expect(result).toBe('ok');
+    expect(generations.map((range) => range.generation)).toEqual([generation]);
+  });
+
+  it('may delete while the objects are read', async () => {
+    const faulty = new FaultStore(store);
+    const ofFirst = [...objects.keys()].filter((key) => !key.includes(source.position().generation));
+    let deleted = false;
+    faulty.fault = async ({ operation, key }) => {
+      if (deleted || operation !== 'get' || key !== ofFirst.at(-2)) return;
+      deleted = true;
+      await store.delete(ofFirst);
+    };
+    const request = { name: 'test', store: faulty, parallelism: 1, signal, logger: recordingLogger([]) };
+    expect(await verifyReplica(request)).toMatchObject({ result: 'ok', generations: [{}] });
+    expect(deleted).toBe(true);
   });
 });
