@@ -41,7 +41,9 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
   replica: {
     kind: 'string',
     placeholder: 'NAME',
-    help: 'Restores from this replica. Default: the one with the newest data, the others standing in\nfor what is missing or damaged in it.',
+    help:
+      'Restores from this replica. Default: the one with the newest data, the others standing\n' +
+      'in for what is missing or damaged in it.',
   },
   generation: {
     kind: 'string',
@@ -58,12 +60,14 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
     placeholder: 'TIME',
     help:
       'Restores what was committed up to this time: 2000-01-01T00:00:00Z or\n' +
-      '2000-01-01T02:00:00.5+02:00, "2000-01-01 02:00:00" in local time, or "2h30m ago". Default: the\n' +
-      'latest. `litestream timeline` lists what can be restored.',
+      '2000-01-01T02:00:00.5+02:00, "2000-01-01 02:00:00" in local time, or "2h30m ago".\n' +
+      'Default: the latest. `litestream timeline` lists what can be restored.',
   },
   all: {
     kind: 'bool',
-    help: 'Restores every database of the config file, to the same moment: none is put in place before\nall of them are whole.',
+    help:
+      'Restores every database of the config file, to the same moment: none is put in place\n' +
+      'before all of them are whole.',
   },
   'if-db-not-exists': {
     kind: 'bool',
@@ -81,36 +85,49 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
   force: {
     kind: 'bool',
     help:
-      'Replaces a database that is there, unless a process has it open; a running replicate lets go of\n' +
-      'it and takes up the new one. The old one is kept beside it, with a time added to its name. Left-over\n' +
-      '-wal, -shm and -journal files beside the output, which SQLite would replay over it, are renamed.',
+      'Replaces a database that is there, unless a process has it open; a running replicate\n' +
+      'lets go of it and takes up the new one. The old one is kept beside it, with a time\n' +
+      'added to its name. Left-over -wal, -shm and -journal files beside the output, which\n' +
+      'SQLite would replay over it, are renamed.',
   },
   'best-effort': {
     kind: 'bool',
-    help: 'Where an object is missing or damaged and no replica has another one, restores what is before it\nand says what is lost, in place of failing.',
+    help:
+      'Where an object is missing or damaged and no replica has another one, restores what\n' +
+      'comes before it and says what is lost, in place of failing.',
   },
   'integrity-check': {
     kind: 'string',
     placeholder: 'none|quick|full',
-    help: "Has SQLite check the result before it is put in place. Default: none; the objects' own checksums\nare always checked.",
+    help:
+      'Has SQLite check the result before it is put in place. Default: none; the checksums of\n' +
+      'the objects are always checked.',
   },
   mode: {
     kind: 'string',
     placeholder: 'OCTAL',
-    help: 'Permissions of the database, such as 640. Default: those of the one that is replaced, else 600,\nor 660 where the group may write to the folder.',
+    help:
+      'Permissions of the database, such as 640. Default: those of the one that is replaced,\n' +
+      'else 600, or 660 where the group may write to the folder.',
   },
   owner: {
     kind: 'string',
     placeholder: 'USER[:GROUP]',
-    help: 'Owner of the database, by name or number. Default: that of the one that is replaced, else of the\nfolder, as far as this user may give files away.',
+    help:
+      'Owner of the database, by name or number. Default: that of the one that is replaced,\n' +
+      'else of the folder, as far as this user may give files away.',
   },
   'dry-run': {
     kind: 'bool',
-    help: 'Writes nothing: prints what would be restored from which objects, their sizes and the disk that is\nneeded. Exit code 1 when something is in the way.',
+    help:
+      'Writes nothing: prints what would be restored from which objects, their sizes and the\n' +
+      'disk that is needed. Exit code 1 when something is in the way.',
   },
   json: {
     kind: 'bool',
-    help: 'Prints what was restored, or would be with -dry-run, as a JSON array with an object for each\ndatabase; the log goes to standard error.',
+    help:
+      'Prints what was restored, or would be with -dry-run, as a JSON array with an object for\n' +
+      'each database; the log goes to standard error.',
   },
 };
 

@@ -23,14 +23,21 @@ export interface Access {
   readonly ownerRequired: boolean;
 }
 
-/** @param path the output; its folder is there */
-export async function chooseAccess(path: string, { mode, owner }: AccessOptions): Promise<Access> {
-  const folder = await stat(dirname(path));
+/**
+ * @param path the output
+ * @param made the first folder that was made for it: what it is in suggests its owner
+ */
+export async function chooseAccess(
+  path: string,
+  { mode, owner }: AccessOptions,
+  made: string | undefined,
+): Promise<Access> {
+  const folder = await stat(dirname(made ?? path));
   const old = await stat(path).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return undefined;
     throw wrapError(error, `look at ${path}`);
   });
-  const groupWrites = (folder.mode & GROUP_MAY_WRITE) !== 0;
+  const groupWrites = made === undefined && (folder.mode & GROUP_MAY_WRITE) !== 0;
   return {
     mode: mode ?? (old ? old.mode & 0o777 : groupWrites ? GROUP_MODE : PRIVATE_MODE),
     owner: owner ?? { uid: (old ?? folder).uid, gid: (old ?? folder).gid },

@@ -147,7 +147,7 @@ export class RestoreOutput {
   async prepare(leftoverRestored: boolean): Promise<void> {
     const file = this.#openFile();
     try {
-      const access = await chooseAccess(this.#path, this.#options);
+      const access = await chooseAccess(resolve(this.#path), this.#options, this.#madeFolder);
       await giveAccess(file, access, { first: this.#madeFolder, path: resolve(this.#path) });
       await file.sync();
     } catch (error) {

@@ -42,7 +42,7 @@ describe('the same as v0.3.13', () => {
     [['restore', 'file:///x']],
     [['restore', '-config', 'x.yml', '-o', 'x', 'file:///x']],
     [['restore', '-timestamp', '2000-01-01', '-o', 'x', 'file:///x']],
-    [['restore', '-timestamp', '2000-01-01T00:00:00', '-o', 'x', 'file:///x']],
+    [['restore', '-timestamp', '2000-01-01T00:00:00+0200Z', '-o', 'x', 'file:///x']],
     [['replicate', 'a.db']],
     [['replicate', '-config', 'x.yml', 'a.db']],
     [['replicate', '-config', 'x.yml', 'a.db', 'file:///x']],
