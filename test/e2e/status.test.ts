@@ -254,11 +254,46 @@ describe('a full disk under the meta directory', () => {
         await app.exec('INSERT INTO t VALUES (randomblob(3000000))');
         const { stderr } = await untilState(config, 'failing', 1);
         expect(stderr).toMatch(/no space left.*; free space on the disk of \S+\/meta/);
+        const ill = await status(config, 1);
+        expect([ill.state, ill.healthy, ill.reason]).toEqual([
+          'failing',
+          false,
+          expect.stringContaining('no space left') as string,
+        ]);
         await app.exec('DELETE FROM t');
         await until(async () => (await app.all('PRAGMA wal_checkpoint(TRUNCATE)'))[0]?.['busy'] === 0);
         await untilState(config, 'ok', 0);
       } finally {
         execFileSync('umount', ['-l', disk]);
+      }
+    });
+  });
+});
+
+describe('a full disk of a file replica', () => {
+  it.skipIf(!ROOT_ON_LINUX)('makes it ill, and well again (needs root: mounts a tmpfs)', async () => {
+    await withRig(async (rig) => {
+      await fs.mkdir(rig.replica);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', rig.replica]);
+      try {
+        const app = await withApplication(rig);
+        const config = await rig.config();
+        const litestream = await rig.replicate();
+        await untilState(config, 'ok', 0);
+        await app.exec('INSERT INTO t VALUES (randomblob(3000000))');
+        const { stderr } = await untilState(config, 'failing', 1);
+        expect(stderr).toMatch(/replica file: .*no space left.*; free space for \S+replica/);
+        const [replica] = (await status(config, 1)).replicas;
+        expect(replica).toMatchObject({ state: 'failing', healthy: false });
+        expect(replica?.lastError?.message).toContain('no space left');
+        expect(replica?.lagMs).toBeGreaterThan(0);
+        execFileSync('mount', ['-o', 'remount,size=64m', rig.replica]);
+        await untilState(config, 'ok', 0);
+        expect((await ask('sync', '-wait', '-config', config)).code).toBe(0);
+        expect((await status(config, 0)).replicas[0]).toMatchObject({ state: 'ok', lagMs: 0 });
+        expect((await litestream.stop()).code).toBe(0);
+      } finally {
+        execFileSync('umount', ['-l', rig.replica]);
       }
     });
   });
