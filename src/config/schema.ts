@@ -247,7 +247,7 @@ const DATABASE: SectionSpec = {
       name: 'meta-path',
       kind: 'string',
       defaultText: '',
-      doc: 'Folder for local state; `.FILE-litestream` beside the database when absent.',
+      doc: 'Folder for local state; `.FILE-litestream` beside the database when absent, or a folder for state where that one is read-only.',
     },
     {
       name: 'monitor-interval',
