@@ -12,6 +12,7 @@ import {
 } from './overview.ts';
 import { details } from './details.ts';
 import { sparkline } from './sparkline.ts';
+import { badge } from './state.ts';
 import { MAX_PROBLEMS } from './summary.ts';
 import { type BarModel, barCaption, barModel, timelineBar } from './timeline-bar.ts';
 import { ago, byteWords, countWords, durationWords } from './words.ts';
@@ -20,34 +21,11 @@ const MONTH_BUCKETS = (30 * 86_400_000) / 30_000;
 /** A result stays on its card for so long. */
 const MESSAGE_MS = 600_000;
 
-/** The word and the sign for each state: colours are never the only one. */
-const STATES: Record<string, readonly [word: string, sign: string]> = {
-  ok: ['Stored', '✓'],
-  lagging: ['Behind', '!'],
-  failing: ['Failing', '!'],
-  blocked: ['WAL blocked', '!'],
-  stuck: ['Stuck', '!'],
-  starting: ['Starting', '…'],
-  waiting: ['No database yet', '…'],
-  stopping: ['Stopping', '…'],
-  crashed: ['Process died', '!'],
-  unstored: ['Not all stored', '!'],
-  stopped: ['Not replicated', '!'],
-  hung: ['No answer', '!'],
-  unknown: ['Not askable', '?'],
-};
-
 export interface CardParts {
   readonly database: DatabaseView;
   readonly name: string;
   readonly overview: Overview;
   readonly view: View;
-}
-
-export function badge(state: string, healthy: boolean): Html {
-  const [word, sign] = STATES[state] ?? [state, '?'];
-  const tone = !healthy ? 'bad' : state === 'ok' ? 'good' : 'warn';
-  return html`<span class="badge ${tone}"><span aria-hidden="true">${sign}</span> ${word}</span>`;
 }
 
 export function card(parts: CardParts): Html {
@@ -176,7 +154,7 @@ function facts(database: DatabaseView, overview: Overview, view: View): Html {
     )}
     ${wal !== undefined && fact('Database', byteWords(wal.sizeBytes), html`${byteWords(wal.walSizeBytes)} WAL${pin ? ', pinned' : ''}`)}
     ${uploaded !== undefined && fact('Uploaded', byteWords(uploaded), 'in the last hour')}
-    ${requests !== undefined && requests > 0 && fact('Requests', countWords(requests), monthly === undefined ? 'in the last hour' : `last hour; ${countWords(monthly)} a month`)}
+    ${requests !== undefined && requests > 0 && fact('Requests', countWords(requests), monthly === undefined ? 'in the last hour' : `≈ ${countWords(monthly)} a month`)}
     ${stored > 0 && fact('Kept', byteWords(stored), 'in all replicas')}
     ${fact('Verified', verifiedWords(database, view), verifiedNote(database))}
   </dl>`;

@@ -2,9 +2,9 @@
 
 import { type Html, html } from './html.ts';
 import { type DatabaseView, type Overview, type View, isFull } from './overview.ts';
+import { badge } from './state.ts';
 import { barModel, timelineBar } from './timeline-bar.ts';
 import { ago, byteWords, countWords, durationWords, moment, plural } from './words.ts';
-import { badge } from './card.ts';
 
 const MAX_SNAPSHOTS = 12;
 const MAX_EVENTS = 10;

@@ -17,10 +17,16 @@ export function mainView(overview: Overview, view: View): Html {
   return html`${summary(overview, view)} ${provenance(overview, view)} ${jobList(overview, view)}
     ${databases.length >= TOOLBAR_FROM && toolbar(shown.length, databases.length, view)}
     <section class="databases ${databases.length >= DENSE_FROM && 'dense'}" aria-label="Databases">
+      ${draw === row && shown.length > 0 && COLUMNS}
       ${shown.map((database) => draw({ database, name: names.get(database.path) ?? database.path, overview, view }))}
       ${shown.length === 0 && databases.length > 0 && html`<p class="nothing">No database matches. <button type="button" class="quiet" data-clear>Show all</button></p>`}
     </section>`;
 }
+
+/** Over the rows; each row says by itself what it shows. */
+const COLUMNS = html`<div class="columns" aria-hidden="true">
+  <span>State</span><span>Database</span><span>Lag</span><span>Restorable</span><span>Verified</span>
+</div>`;
 
 function toolbar(shown: number, all: number, { state }: View): Html {
   const option = (value: View['state'], word: string): Html =>

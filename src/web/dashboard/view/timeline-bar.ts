@@ -10,6 +10,8 @@ const MIN_FILL = 0.15;
 /** Room before the first moment, of the whole width. */
 const MARGIN = 0.02;
 const MIN_WIDTH_MS = 60_000;
+/** Over more than this, seconds are not told. */
+const COARSE_MS = 3 * 3_600_000;
 
 export interface BarModel {
   /** What the left and the right end stand for. */
@@ -98,7 +100,14 @@ export function timelineBar(path: string, label: string, model: BarModel, view: 
   const rect = (kind: string, from: number, to: number, title?: string): Html => {
     const x = at(from);
     const width = Math.max(0.15, at(to) - x);
-    return html`<rect class="${kind}" x="${x.toFixed(3)}%" y="12" width="${width.toFixed(3)}%" height="26" rx="3">
+    return html`<rect
+      class="${kind}"
+      x="${x.toFixed(3)}%"
+      y="12"
+      width="${width.toFixed(3)}%"
+      height="26"
+      rx="3"
+    >
       ${title !== undefined && html`<title>${title}</title>`}
     </rect>`;
   };
@@ -156,7 +165,8 @@ const VERIFIED: Record<string, string> = {
 };
 
 function axis({ fromMs, toMs }: BarModel, { zone, nowMs }: View): Html {
-  const label = (ms: number): Html => moment(new Date(ms).toISOString(), zone);
+  const precision = toMs - fromMs > COARSE_MS ? 'minute' : 'second';
+  const label = (ms: number): Html => moment(new Date(ms).toISOString(), zone, precision);
   const end = nowMs - toMs < 2000 ? html`now` : label(toMs);
   return html`<p class="axis">
     <span>${label(fromMs)}</span><span class="middle">${label((fromMs + toMs) / 2)}</span><span>${end}</span>
@@ -169,7 +179,8 @@ export function barCaption(model: BarModel, { zone, nowMs }: View): Html {
   if (earliestMs === undefined || latestMs === undefined)
     return html`<p class="caption">Not restorable yet.</p>`;
   const current = nowMs - latestMs < 10_000;
-  const since = html`<strong>Back to ${moment(new Date(earliestMs).toISOString(), zone)}</strong>
+  const precision = nowMs - earliestMs > COARSE_MS ? 'minute' : 'second';
+  const since = html`<strong>Back to ${moment(new Date(earliestMs).toISOString(), zone, precision)}</strong>
     (${roughDuration(nowMs - earliestMs)})`;
   const until = current
     ? html`to the present moment`

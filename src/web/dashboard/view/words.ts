@@ -49,25 +49,39 @@ export function plural(count: number, word: string): string {
 
 export type Zone = 'utc' | 'local';
 
-const OPTIONS: Intl.DateTimeFormatOptions = {
-  month: 'short',
-  day: 'numeric',
-  hour: '2-digit',
-  minute: '2-digit',
-  second: '2-digit',
-  hourCycle: 'h23',
-};
+/** Seconds are noise where days are told apart. */
+export type Precision = 'minute' | 'second';
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+function formatOf(zone: Zone, precision: Precision): Intl.DateTimeFormat {
+  const key = `${zone} ${precision}`;
+  let format = formats.get(key);
+  if (!format) {
+    format = new Intl.DateTimeFormat('en', {
+      month: 'short',
+      day: 'numeric',
+      hour: '2-digit',
+      minute: '2-digit',
+      hourCycle: 'h23',
+      ...(precision === 'second' ? { second: '2-digit' } : {}),
+      ...(zone === 'utc' ? { timeZone: 'UTC' } : {}),
+    });
+    formats.set(key, format);
+  }
+  return format;
+}
 
 /** `Nov 21, 15:31:07`, in the viewer's zone or UTC, which is said. */
-export function momentWords(ms: number, zone: Zone): string {
-  const options = zone === 'utc' ? { ...OPTIONS, timeZone: 'UTC' } : OPTIONS;
-  const text = new Intl.DateTimeFormat('en', options).format(ms);
+export function momentWords(ms: number, zone: Zone, precision: Precision = 'second'): string {
+  const text = formatOf(zone, precision).format(ms);
   return zone === 'utc' ? `${text} UTC` : text;
 }
 
 /** A moment with UTC on hover. */
-export function moment(iso: string, zone: Zone): Html {
-  return html`<time datetime="${iso}" title="${utcWords(iso)}">${momentWords(Date.parse(iso), zone)}</time>`;
+export function moment(iso: string, zone: Zone, precision: Precision = 'second'): Html {
+  const words = momentWords(Date.parse(iso), zone, precision);
+  return html`<time datetime="${iso}" title="${utcWords(iso)}">${words}</time>`;
 }
 
 /** How long ago, with the moment on hover. */
