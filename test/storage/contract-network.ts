@@ -161,6 +161,15 @@ export function describeNetwork(name: string, make: MakeStore, network: Network)
       await expectWorks();
     });
 
+    it.runIf(network.protocol === 'http')(
+      'takes a refusal that is cut for what it is, or for passing',
+      async () => {
+        await proxy.set({ cutAfter: 0 });
+        const error = await failureOf(() => store.get('absent'));
+        expect(error).toMatchObject({ code: expect.stringMatching(/^(not-found|unavailable)$/) as string });
+      },
+    );
+
     it('goes on after faults at random, and never takes one for an answer', async () => {
       await throughChaos(store, proxy, network);
     });

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openS3Store } from '../../src/storage/s3/s3-store.ts';
@@ -171,6 +173,40 @@ describe('S3Store requests', () => {
       await fromEnvironment.close();
     }
     expect(server.bucket().keys()).toEqual(['db/a']);
+  });
+
+  it('asks for credentials again before they expire', async () => {
+    const first = { accessKeyId: 'first', secretAccessKey: 'first-secret' };
+    const second = { accessKeyId: 'second', secretAccessKey: 'second-secret' };
+    let asked = 0;
+    const provider = createServer((_, response) => {
+      const { accessKeyId: AccessKeyId, secretAccessKey: SecretAccessKey } = asked++ === 0 ? first : second;
+      // The first ones last two minutes more: they are used, and others are asked for.
+      const Expiration = new Date(Date.now() + (asked === 1 ? 2 : 60) * 60_000).toISOString();
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify({ AccessKeyId, SecretAccessKey, Token: 'token', Expiration }));
+    });
+    await new Promise<void>((resolve) => provider.listen(0, '127.0.0.1', resolve));
+    const { port } = provider.address() as AddressInfo;
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_PROFILE'])
+      vi.stubEnv(name, undefined);
+    for (const name of ['AWS_SHARED_CREDENTIALS_FILE', 'AWS_CONFIG_FILE']) vi.stubEnv(name, '/dev/null');
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', `http://127.0.0.1:${port}/`);
+    const refreshing = openS3Store({ ...BASE, endpoint: server.endpoint });
+    try {
+      server.credentials = first;
+      await refreshing.put('a', Buffer.from('x'));
+      await refreshing.put('b', Buffer.from('x'));
+      await vi.waitFor(() => expect(asked).toBe(2), { timeout: 20_000 });
+      server.credentials = second;
+      // The answer may still be on its way.
+      await vi.waitFor(() => refreshing.put('c', Buffer.from('x')), { timeout: 20_000 });
+      expect(asked).toBe(2);
+    } finally {
+      vi.unstubAllEnvs();
+      await refreshing.close();
+      await new Promise((resolve) => provider.close(resolve));
+    }
   });
 
   it('reports the keys of a batch that were not deleted', async () => {
@@ -373,6 +409,8 @@ describe('S3Store failures', () => {
       failFirst(operation, fault);
       await put();
       expect(server.bucket().get('db/big').data.equals(data)).toBe(true);
+      // What had arrived is not sent again.
+      expect(server.counts().UploadPart).toBe(operation === 'UploadPart' ? 5 : 4);
     });
 
     it('a streamed object of one part is tried again too', async () => {

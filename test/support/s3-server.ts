@@ -43,7 +43,8 @@ export interface S3ServerOptions {
 
 export class S3Server {
   readonly buckets: Map<string, Bucket>;
-  readonly credentials: Credentials;
+  /** Those that are taken now. */
+  credentials: Credentials;
   readonly region: string;
   latencyMs: number;
   /** Every request that came with a whole header, in order. */

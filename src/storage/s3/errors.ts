@@ -113,7 +113,9 @@ function explain(failure: Failure, target: S3Target): Explanation {
       advice: `${bucket} refused the credentials: check access-key-id and secret-access-key (${detail})`,
     };
   }
-  if (status !== undefined) return explainStatus(failure, status, bucket);
+  // An answer whose body broke off has a status and says nothing.
+  if (status !== undefined && connectionFault(code) === undefined)
+    return explainStatus(failure, status, bucket);
   return explainConnection(failure, target, bucket);
 }
 
