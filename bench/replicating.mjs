@@ -5,24 +5,41 @@ import { decompressFrame } from 'lz4-napi';
 import { existsSync, promises as fs, watch } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { PROGRAMS, quantile, sleep, start, until } from './measure.mjs';
+import { PROGRAMS, quantile, run, sleep, start, until } from './measure.mjs';
 
 const WRITER = [process.execPath, fileURLToPath(new URL('./writer.mjs', import.meta.url))];
 const MARKER = /<<tick:(\d{8})>>/g;
 const IDLE_SECONDS = 15;
+const LOADS = [
+  { title: '200 commits/s, default intervals', perSecond: 200, seconds: 12, intervals: [] },
+  {
+    title: '200 commits/s, 50 ms / 100 ms intervals',
+    perSecond: 200,
+    seconds: 12,
+    intervals: ['50ms', '100ms'],
+  },
+  { title: 'one commit every 3 s, default intervals', perSecond: 1 / 3, seconds: 30, intervals: [] },
+];
 
-/** A fresh folder with a database in WAL mode and a config for it. The connection keeps the WAL alive. */
-async function site(work, { count = 1, intervals = [] } = {}) {
+/**
+ * A fresh folder with a database in WAL mode and a config for it. The connection keeps the WAL alive.
+ * With `readOnly` the config leads through a read-only mount.
+ */
+async function site(work, { count = 1, intervals = [], readOnly = false } = {}) {
   const dir = await fs.mkdtemp(join(work, 'site-'));
+  const data = join(dir, 'data');
+  await fs.mkdir(data);
+  const seen = readOnly ? await mountReadOnly(data, join(dir, 'mounted')) : data;
   const connections = [];
   const entries = [];
   for (let i = 0; i < count; i++) {
-    const db = new Database(join(dir, `db${i}`));
+    const db = new Database(join(data, `db${i}`));
     db.pragma('journal_mode=WAL');
     db.exec('CREATE TABLE used (x); INSERT INTO used VALUES (1)');
     connections.push(db);
     const [monitor, sync] = intervals;
-    entries.push(`  - path: ${dir}/db${i}`);
+    entries.push(`  - path: ${seen}/db${i}`);
+    if (readOnly) entries.push(`    meta-path: ${dir}/state${i}`);
     if (monitor) entries.push(`    monitor-interval: ${monitor}`);
     entries.push('    replicas:', `      - path: ${dir}/replica${i}`);
     if (sync) entries.push(`        sync-interval: ${sync}`);
@@ -32,12 +49,21 @@ async function site(work, { count = 1, intervals = [] } = {}) {
   return {
     dir,
     config,
-    database: join(dir, 'db0'),
+    database: join(data, 'db0'),
     end: async () => {
       for (const db of connections) db.close();
+      if (readOnly) await run(['umount', seen]);
       await fs.rm(dir, { recursive: true });
     },
   };
+}
+
+/** Needs root. */
+async function mountReadOnly(folder, mounted) {
+  await fs.mkdir(mounted);
+  await run(['mount', '--bind', folder, mounted]);
+  await run(['mount', '-o', 'remount,bind,ro', mounted]);
+  return mounted;
 }
 
 /** The folder of the WAL segments of a replica, once it is there. */
@@ -85,8 +111,8 @@ function lags(commits, seen, ticks) {
 }
 
 /** One run of a writer beside one program: lags, CPU share, commit latencies. */
-async function follow(work, name, { perSecond, seconds, intervals }) {
-  const place = await site(work, { intervals });
+async function follow(work, name, { perSecond, seconds, intervals, readOnly }) {
+  const place = await site(work, { intervals, readOnly });
   const program = start(PROGRAMS[name], ['replicate', '-config', place.config]);
   const folder = await segmentsFolder(join(place.dir, 'replica0'));
   const segments = watchSegments(folder);
@@ -129,22 +155,38 @@ function row(title, unit, samples, read) {
 }
 
 export async function replication({ work, runs }) {
-  const loads = [
-    { title: '200 commits/s, default intervals', perSecond: 200, seconds: 12, intervals: [] },
-    {
-      title: '200 commits/s, 50 ms / 100 ms intervals',
-      perSecond: 200,
-      seconds: 12,
-      intervals: ['50ms', '100ms'],
-    },
-    { title: 'one commit every 3 s, default intervals', perSecond: 1 / 3, seconds: 30, intervals: [] },
-  ];
   const rows = [];
-  for (const { title, ...load } of loads) {
+  for (const { title, ...load } of LOADS) {
     const samples = await both(Math.min(runs, 2), (name) => follow(work, name, load));
     rows.push(row(`lag, ${title}: median`, 'ms', samples, (s) => quantile(s.lags, 0.5)));
     rows.push(row(`lag, ${title}: 99th percentile`, 'ms', samples, (s) => quantile(s.lags, 0.99)));
     rows.push(row(`${title}: CPU`, '% of a core', samples, (s) => s.cpuPercent));
+  }
+  return rows;
+}
+
+/** Ours alone: v0.3.13 makes no backup from a read-only mount. Needs root. */
+export async function readOnly({ work, runs }) {
+  if (process.getuid() !== 0) {
+    process.stderr.write('read-only: left out, as mounting needs root\n');
+    return [];
+  }
+  const rows = [];
+  for (const { title, ...load } of LOADS) {
+    const modes = { 'read-write': [], 'read-only mount': [] };
+    for (let i = 0; i < Math.min(runs, 2); i++) {
+      for (const [mode, samples] of Object.entries(modes)) {
+        samples.push(await follow(work, 'ours', { ...load, readOnly: mode !== 'read-write' }));
+      }
+    }
+    for (const [mode, ours] of Object.entries(modes)) {
+      const samples = { ours, oracle: [] };
+      rows.push(row(`${mode}, ${title}: lag, median`, 'ms', samples, (s) => quantile(s.lags, 0.5)));
+      rows.push(row(`${mode}, ${title}: lag, 99th percentile`, 'ms', samples, (s) => quantile(s.lags, 0.99)));
+      rows.push(row(`${mode}, ${title}: CPU`, '% of a core', samples, (s) => s.cpuPercent));
+      const latency = (s) => quantile(s.latencies, 0.5) * 1000;
+      rows.push(row(`${mode}, ${title}: commit latency, median`, 'µs', samples, latency));
+    }
   }
   return rows;
 }

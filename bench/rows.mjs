@@ -3,7 +3,7 @@
 import Database from 'better-sqlite3';
 import { existsSync, promises as fs } from 'node:fs';
 import { join } from 'node:path';
-import { idle, latency, replication } from './replicating.mjs';
+import { idle, latency, readOnly, replication } from './replicating.mjs';
 import { database, snapshotReplica, walReplica } from './inputs.mjs';
 import { PROGRAMS, interleaved, run, start, until, usageRows } from './measure.mjs';
 import { remote } from './remote.mjs';
@@ -86,4 +86,13 @@ async function startUp({ work, runs }) {
 }
 
 /** By name as `--rows` takes them. */
-export const ROWS = { restore, snapshot, lag: replication, idle, start: startUp, latency, remote };
+export const ROWS = {
+  restore,
+  snapshot,
+  lag: replication,
+  idle,
+  start: startUp,
+  latency,
+  'read-only': readOnly,
+  remote,
+};

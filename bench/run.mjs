@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--rows restore,snapshot,lag,idle,start,latency,remote] [--runs N]`: this program and the real v0.3.13 on the same
+ * `npm run bench -- [--rows restore,snapshot,lag,idle,start,latency,read-only,remote] [--runs N]`: this program and the real v0.3.13 on the same
  * inputs, interleaved, medians, in one Markdown table. Needs Linux, a build (`npm run build`) and 3 GB of disk.
  */
 
