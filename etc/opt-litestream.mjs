@@ -41,7 +41,14 @@ await chmod(join(target, 'libexec/node'), 0o755);
 await writeFile(join(target, 'bin/litestream'), LAUNCHER, { mode: 0o755 });
 await copyFile(join(root, 'etc/docker/entrypoint'), join(target, 'bin/entrypoint'));
 await chmod(join(target, 'bin/entrypoint'), 0o755);
-for (const part of ['package.json', 'LICENSE', 'bin', 'dist/cli', ...(await productionModules())])
+for (const part of [
+  'package.json',
+  'LICENSE',
+  'bin',
+  'dist/cli',
+  'dist/dashboard',
+  ...(await productionModules()),
+])
   await copy(part);
 
 /** Folders of the packages that are installed and not for development only. */

@@ -107,6 +107,27 @@ describe('/opt/litestream', () => {
     },
   );
 
+  it('serves the dashboard with all that its page needs', async () => {
+    const child = spawn(join(bare, 'litestream'), ['dashboard', '-addr', '127.0.0.1:0'], {
+      env: { PATH: bare, LITESTREAM_CONFIG: join(dir, 'litestream.yml') },
+    });
+    const exited = once(child, 'exit');
+    let log = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => (log += chunk.toString()));
+    }
+    try {
+      const url = await until(() => /http:\/\/127\.0\.0\.1:\d+/.exec(log)?.[0], { describe: () => log });
+      const page = await (await fetch(`${url}/`)).text();
+      const links = [...page.matchAll(/(?:src|href)="([^"#]+\.(?:js|css))"/g)].map(([, link]) => link ?? '');
+      expect(links.length).toBeGreaterThanOrEqual(2);
+      for (const link of links) expect((await fetch(new URL(link, `${url}/`))).status, link).toBe(200);
+    } finally {
+      child.kill('SIGTERM');
+    }
+    expect(await exited).toEqual([0, null]);
+  });
+
   it('is not made over something that is there, or of what is not built', async () => {
     const script = join(ROOT, 'etc/opt-litestream.mjs');
     const there = await run(process.execPath, [script, dir]);
