@@ -4,7 +4,7 @@ import { Semaphore } from '../base/concurrency.ts';
 import { hasCode, wrapError, type LitestreamError } from '../base/errors.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { listGenerations, listSegments, listSnapshots } from './catalog.ts';
-import type { GenerationListing, ReplicaListing, RestoreTarget } from './restore-plan.ts';
+import type { GenerationListing, Reach, ReplicaListing, RestoreTarget } from './restore-plan.ts';
 import { readReach } from './restore-reach.ts';
 
 export interface NamedStore {
@@ -51,8 +51,13 @@ export async function listReplicas(replicas: readonly NamedStore[], options: Lis
 /** Whether more than listings is needed to know what belongs to the target. */
 function needReach(listed: readonly ReplicaListing[], { target, generation }: ListOptions): boolean {
   if (target.timestamp !== undefined || target.upTo !== undefined) return true;
-  const names = listed.flatMap(({ generations }) => generations.map((listing) => listing.generation));
-  return generation === undefined && new Set(names).size > 1;
+  // Which of them is the freshest.
+  if (listed.length > 1) return true;
+  return generation === undefined && generationsOf(listed).size > 1;
+}
+
+function generationsOf(listed: readonly ReplicaListing[]): ReadonlySet<string> {
+  return new Set(listed.flatMap(({ generations }) => generations.map(({ generation }) => generation)));
 }
 
 async function addReach(
@@ -61,13 +66,21 @@ async function addReach(
   { target, parallelism, signal }: ListOptions,
 ): Promise<Listings> {
   const requests = new Semaphore(parallelism);
+  const isExact = target.timestamp !== undefined || target.upTo !== undefined;
+  const lenient = target.bestEffort === true || (!isExact && generationsOf(listed).size === 1);
   const outcomes = await Promise.allSettled(
     listed.map(async ({ name, generations }) => {
       const store = replicas.find((replica) => replica.name === name)?.store;
       if (store === undefined) return { name, generations };
       const read = async (listing: GenerationListing): Promise<GenerationListing> => {
-        const reach = await requests.run(() => readReach(store, listing, target, signal), { signal });
-        return { ...listing, reach };
+        const reading = (): Promise<Reach | undefined> => readReach(store, listing, target, signal);
+        try {
+          return { ...listing, reach: await requests.run(reading, { signal }) };
+        } catch (error) {
+          // Then its objects are of the times that the store gives them.
+          if (lenient && hasCode(error, 'corrupt', 'unsupported', 'gap')) return listing;
+          throw error;
+        }
       };
       return { name, generations: await Promise.all(generations.map(read)) };
     }),

@@ -131,7 +131,7 @@ export function planRestore(
     reach?.range && `${end.index}:${end.offset}`;
   const able = restorable
     .filter((other) => other.generation === newest.generation && endOf(other) === endOf(newest))
-    .sort((a, b) => b.end.index - a.end.index || b.end.offset - a.end.offset);
+    .sort((a, b) => b.end.index - a.end.index || furtherCommit(b, a) || b.end.offset - a.end.offset);
   const failures: { replica: string; failure: PlanFailure }[] = [];
   const plans: RestorePlan[] = [];
   for (const candidate of able) {
@@ -150,6 +150,11 @@ export function planRestore(
     ({ replica, failure }) => `cannot restore from replica ${replica}: ${failure.message}`,
   );
   return { plans: [{ ...best, warnings: [...warnings, ...skipped, ...best.warnings] }, ...others] };
+}
+
+/** Where a last segment begins does not tell where it ends; the times of commits are the same in all replicas. */
+function furtherCommit(a: Candidate, b: Candidate): number {
+  return a.reach && b.reach ? a.newestMs - b.newestMs : 0;
 }
 
 /** The candidate with the newest commit or, where that is not known, object. */

@@ -191,6 +191,8 @@ export class WalApplier {
       return this.#applyWhole(this.#open, data.subarray(WAL_HEADER_SIZE), endOffset);
     }
     if (rest.byteLength === 0) return this.#applyWhole(this.#open, chunk, endOffset);
+    // What it repeats may begin with a header, so that frames begin elsewhere.
+    if (this.#overlap) return this.#applyWhole(this.#open, Buffer.concat([rest, chunk]), endOffset);
     // Only the frame that is cut in two is copied together, not the whole chunk.
     const missing = walFrameSize(this.#pageSizeBytes) - rest.byteLength;
     const frame = Buffer.concat([rest, chunk.subarray(0, missing)]);

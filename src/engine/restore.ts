@@ -178,6 +178,7 @@ class Attempts {
   readonly #damages: Damage[] = [];
   /** Keys and holes that were met once: retention may have been at work. */
   readonly #met = new Set<string>();
+  readonly #warned = new Set<string>();
 
   constructor(request: RestoreRequest, output: RestoreOutput) {
     this.#request = request;
@@ -187,6 +188,7 @@ class Attempts {
   }
 
   async first(): Promise<{ plan: RestorePlan; result: RunResult }> {
+    /** What is wrong with the best plan says more than why those after it will not do either. */
     let cause: unknown;
     for (let count = 0; count < MAX_PLANS; count++) {
       const plan = await this.#plan(cause);
@@ -197,13 +199,13 @@ class Attempts {
         return { plan, result };
       } catch (error) {
         if (!this.#learn(error, plan, run.culprit)) throw error;
-        cause = error;
+        cause ??= error;
       }
     }
     throw cause;
   }
 
-  /** @param cause why the plan before this one failed */
+  /** @param cause why the first plan failed */
   async #plan(cause: unknown): Promise<RestorePlan> {
     const { logger } = this.#request;
     const first = this.#listings === undefined;
@@ -222,7 +224,10 @@ class Attempts {
     }
     const [plan] = outcome.plans;
     if (plan === undefined) throw new LitestreamError('no-backup', 'no matching backups found');
-    for (const warning of plan.warnings) logger.warn(warning);
+    for (const warning of plan.warnings) {
+      if (!this.#warned.has(warning)) logger.warn(warning);
+      this.#warned.add(warning);
+    }
     return plan;
   }
 

@@ -10,6 +10,7 @@ import {
   type WalHeader,
   checksumsEqual,
   frameChecksum,
+  parseWalHeader,
   readFrameHeader,
   walFrameSize,
 } from '../sqlite/wal.ts';
@@ -20,13 +21,15 @@ export class WalOverlap {
   readonly #end: { readonly offset: number; readonly checksum: WalChecksum };
   readonly #frameSize: number;
   #leftBytes: number;
+  /** The segment begins with the header, which was not taken yet. */
+  #headerLeft: boolean;
   /** Of the last repeated frame that was taken. */
   #checksum: WalChecksum | undefined;
 
   /**
    * @param end of what was applied, in the WAL of `wal`
    * @param start of the segment, before that
-   * @throws LitestreamError 'corrupt' when it does not begin with a frame
+   * @throws LitestreamError 'corrupt' when it begins neither with the header nor with a frame
    */
   constructor(
     { wal, offset, checksum }: { wal: WalHeader; offset: number; checksum: WalChecksum },
@@ -36,7 +39,9 @@ export class WalOverlap {
     this.#end = { offset, checksum };
     this.#frameSize = walFrameSize(wal.pageSizeBytes);
     this.#leftBytes = offset - start;
-    if (start < WAL_HEADER_SIZE || this.#leftBytes % this.#frameSize !== 0) throw this.#refusal();
+    this.#headerLeft = start === 0;
+    const first = start === 0 ? WAL_HEADER_SIZE : start;
+    if (first < WAL_HEADER_SIZE || (offset - first) % this.#frameSize !== 0) throw this.#refusal();
   }
 
   /** Repeated bytes that were not taken yet. */
@@ -45,11 +50,12 @@ export class WalOverlap {
   }
 
   /**
-   * Takes whole repeated frames from the start of `data`; gives how many bytes they are.
+   * Takes the repeated header and whole repeated frames from the start of `data`; gives how many bytes they are.
    * @throws LitestreamError 'corrupt' when they are not the frames of the chain
    */
   take(data: Uint8Array): number {
-    let at = 0;
+    let at = this.#takeHeader(data);
+    if (this.#headerLeft) return at;
     for (; this.#leftBytes > 0 && at + this.#frameSize <= data.byteLength; at += this.#frameSize) {
       const frame = readFrameHeader(data, at);
       const ofThisWal = frame.salt1 === this.#wal.salt1 && frame.salt2 === this.#wal.salt2;
@@ -63,6 +69,17 @@ export class WalOverlap {
       throw this.#refusal();
     }
     return at;
+  }
+
+  /** Where it is repeated, the header proves the first frame. */
+  #takeHeader(data: Uint8Array): number {
+    if (!this.#headerLeft || data.byteLength < WAL_HEADER_SIZE) return 0;
+    const { checksum } = parseWalHeader(data);
+    if (!checksumsEqual(checksum, this.#wal.checksum)) throw this.#refusal();
+    this.#checksum = checksum;
+    this.#headerLeft = false;
+    this.#leftBytes -= WAL_HEADER_SIZE;
+    return WAL_HEADER_SIZE;
   }
 
   /** Ends the segment. @throws LitestreamError 'corrupt' when it ended before the one before it: nothing proves it */
