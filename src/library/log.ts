@@ -94,14 +94,21 @@ const LEVELS: ReadonlyMap<unknown, EntryLevel> = new Map([
 
 /** A line that a supervised `replicate` has written. What is not of its log, as a crash of Node.js, is an error. */
 export function parseLogLine(line: string): LogEntry {
-  try {
-    const { time, level, msg, ...attributes } = JSON.parse(line) as Record<string, unknown>;
-    const known = LEVELS.get(level);
-    if (known !== undefined && typeof msg === 'string' && typeof time === 'string') {
-      return { level: known, message: msg, attributes };
-    }
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
+  const { time, level, msg, ...attributes } = parseObject(line);
+  const known = LEVELS.get(level);
+  if (known !== undefined && typeof msg === 'string' && typeof time === 'string') {
+    return { level: known, message: msg, attributes };
   }
   return { level: 'error', message: line, attributes: {} };
+}
+
+/** Empty for what is no JSON object. */
+function parseObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  } catch (error) {
+    if (error instanceof SyntaxError) return {};
+    throw error;
+  }
 }
