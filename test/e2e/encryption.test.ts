@@ -190,6 +190,27 @@ describe('an identity that is another one', () => {
   });
 });
 
+describe('doctor', () => {
+  it.each([
+    ['recipients only', (): Keys => ({ recipients: [key] }), 0, 'a config with identities is needed'],
+    ['a pair', (): Keys => ({ recipients: [key], identities: [key] }), 0, 'can be restored with this config'],
+    [
+      'keys of different pairs',
+      (): Keys => ({ recipients: [key], identities: [other] }),
+      1,
+      'cannot be restored with age.identities',
+    ],
+  ])('says whether this config can restore: %s', async (_, keys, exitCode, message) => {
+    await withRig(async (rig) => {
+      await markedApplication(rig);
+      const config = await rig.config({ replica: encrypted(rig, keys()) });
+      const { code, stdout } = await runLitestream({ binary: 'ours', args: ['doctor', '-config', config] });
+      expect(stdout).toContain(message);
+      expect(code, stdout).toBe(exitCode);
+    });
+  });
+});
+
 describe('what cannot be done', () => {
   it.each([
     ['identities only', (): Keys => ({ identities: [key] }), [], 'age.recipients is missing'],
@@ -243,9 +264,9 @@ describe('what can be seen', () => {
       });
       await rig.snapshotStored();
       for (let i = 0; i < 5; i++) {
-        const { size } = await stored(rig);
+        const { length } = await rig.replicaFiles();
         await mark(app, 30_000);
-        await until(async () => (await stored(rig)).size > size);
+        await until(async () => (await rig.replicaFiles()).length > length);
       }
       await rig.restored({ config });
       await litestream.stop();

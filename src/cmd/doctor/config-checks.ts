@@ -93,3 +93,26 @@ export function checkIntervals(replica: ReplicaOptions, report: Report): void {
     report.ok('retention', retention);
   }
 }
+
+/** Reports on the encryption of one replica. */
+export async function checkEncryption({ store }: ReplicaOptions, report: Report): Promise<void> {
+  const { encryption } = store;
+  if (encryption === undefined) return;
+  const { recipients, identities } = encryption;
+  const many = `${recipients.length} ${recipients.length === 1 ? 'recipient' : 'recipients'}`;
+  if (identities.length === 0) {
+    report.ok('encryption', `age, for ${many}; a config with identities is needed to restore`);
+    return;
+  }
+  const { publicKeysOf } = await import('../../storage/encryption/keys.ts');
+  const own = await publicKeysOf(identities);
+  if (recipients.length === 0 || own.some((key) => recipients.includes(key))) {
+    report.ok('encryption', `age, for ${many}; can be restored with this config`);
+    return;
+  }
+  report.failure(
+    'encryption',
+    `what is encrypted for age.recipients cannot be restored with age.identities: they are the keys of ${own.join(', ')}`,
+    "add one of these to recipients, or a recipient's secret key to identities",
+  );
+}

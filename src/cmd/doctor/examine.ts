@@ -20,7 +20,7 @@ import { withRetry } from '../../storage/retrying-store.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';
 import { refuseConfigWithUrl } from '../target.ts';
 import type { ConfigFlags } from '../target.ts';
-import { checkConfig, checkIntervals } from './config-checks.ts';
+import { checkConfig, checkEncryption, checkIntervals } from './config-checks.ts';
 import { checkDatabase, checkMetaDirectory, nearestExisting } from './database-checks.ts';
 import type { DatabaseFacts } from './database-checks.ts';
 import { checkDisk, checkMetaDisk } from './disk-checks.ts';
@@ -103,10 +103,13 @@ class Doctor {
       report.failure('replicas', 'there are none: nothing is backed up', 'list one under replicas');
     }
     for (const replica of replicas) {
-      const intervals = (): void => checkIntervals(replica, report);
+      const settings = async (): Promise<void> => {
+        checkIntervals(replica, report);
+        await checkEncryption(replica, report);
+      };
       await this.#checkReplica(`replica ${replica.name} of ${path}`, replica.store, {
         facts,
-        intervals,
+        settings,
       });
     }
   }
@@ -124,11 +127,11 @@ class Doctor {
   async #checkReplica(
     subject: string,
     store: StoreConfig,
-    of: { readonly facts?: DatabaseFacts | undefined; readonly intervals?: () => void } = {},
+    of: { readonly facts?: DatabaseFacts | undefined; readonly settings?: () => Promise<void> } = {},
   ): Promise<void> {
     const report = this.#report;
     report.begin(`${subject}: ${describeLocation(store)}`);
-    of.intervals?.();
+    await of.settings?.();
     if (store.type === 'file' && of.facts !== undefined) {
       const needed = { neededBytes: of.facts.sizeBytes, what: 'a snapshot' };
       await checkDisk(store.path, needed, this.#diskChecker());

@@ -21,7 +21,7 @@ export interface NewHeader {
 /** @throws LitestreamError 'config' for the first key that is none; its message shows no secret */
 export async function checkKeys({ recipients, identities }: EncryptionConfig): Promise<void> {
   for (const [at, recipient] of recipients.entries()) checkRecipient(recipient, at + 1);
-  for (const [at, identity] of identities.entries()) await publicKeyOf(identity, at + 1);
+  await publicKeysOf(identities);
 }
 
 function invalid(message: string): LitestreamError {
@@ -45,7 +45,11 @@ function checkRecipient(recipient: string, number: number): void {
   }
 }
 
-/** The recipient that an identity belongs to: no secret. */
+/** The recipients that identities belong to: no secrets. @throws LitestreamError 'config' for one that is none */
+export function publicKeysOf(identities: readonly string[]): Promise<string[]> {
+  return Promise.all(identities.map((identity, at) => publicKeyOf(identity, at + 1)));
+}
+
 async function publicKeyOf(identity: string, number: number): Promise<string> {
   const what = `age.identities: item ${number}`;
   if (identity.startsWith('age1')) {
@@ -101,7 +105,7 @@ export async function openHeader(header: Uint8Array, identities: readonly string
     if (!unmatched) {
       throw new LitestreamError('corrupt', `the age header is damaged: ${messageOf(error)}`);
     }
-    const names = await Promise.all(identities.map((identity, at) => publicKeyOf(identity, at + 1)));
+    const names = await publicKeysOf(identities);
     throw new LitestreamError(
       'corrupt',
       `none of age.identities opens it: they are the keys of ${names.join(', ')}, it was encrypted for others`,
