@@ -3,6 +3,8 @@
  * thrown. Each driver makes its own messages of it.
  */
 
+import type { ErrorCode } from '../base/errors.ts';
+
 /** Node's codes of a connection that failed or broke; certificate and protocol faults are told apart below. */
 const NETWORK = /^(E(CONN|HOST|NET|PIPE|TIMEDOUT|AI_|ADDR)|ENOTFOUND|ERR_STREAM_PREMATURE_CLOSE|ERR_SOCKET)/;
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_TLS/;
@@ -16,6 +18,53 @@ export function connectionFault(code: string): ConnectionFault | undefined {
   if (NOT_HTTP.test(code)) return 'protocol';
   if (CERTIFICATE.test(code)) return 'certificate';
   return NETWORK.test(code) ? 'network' : undefined;
+}
+
+/** What an error of ours says beside the operation. */
+export interface Explanation {
+  readonly code: ErrorCode;
+  /** What is wrong and what to do. */
+  readonly advice: string;
+}
+
+/** What a driver's messages say of its store. */
+export interface HttpPlace {
+  /** For example `bucket "b" at https://…`. */
+  readonly name: string;
+  /** Whose certificate it is, for example `https://… for bucket "b"`. */
+  readonly server: string;
+  /** The keys to check when it cannot be reached, for example `endpoint, region`. */
+  readonly keys: string;
+  /** What else than to check the endpoint helps when the certificate is not trusted. */
+  readonly trust?: string;
+}
+
+/** Explains a request that got no whole answer, by Node's code for it. @param detail what to show of it */
+export function explainNoAnswer(code: string, detail: string, place: HttpPlace): Explanation {
+  const { name, server, keys, trust } = place;
+  switch (connectionFault(code)) {
+    case 'protocol':
+      return {
+        code: 'config',
+        advice: `${name} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
+      };
+    case 'certificate': {
+      const check = trust === undefined ? 'check endpoint' : `check endpoint, or ${trust}`;
+      return { code: 'config', advice: `the certificate of ${server} is not trusted: ${check} (${detail})` };
+    }
+    case 'network':
+      return {
+        code: 'unavailable',
+        advice: `cannot reach ${name}: check ${keys} and the network (${detail})`,
+      };
+    case undefined:
+      return { code: 'io', advice: `request to ${name} failed (${detail})` };
+  }
+}
+
+/** Whether a status says that the same request may succeed later. */
+export function isPassingStatus(status: number): boolean {
+  return status === 408 || status === 429 || (status >= 500 && status !== 501);
 }
 
 /** Reads an unknown value's property without trusting its shape. */

@@ -93,12 +93,22 @@ class FaultsRun {
 
   async run(durationMs: number): Promise<FaultsResult> {
     const path = join(this.#dir, 'db');
-    const load = { pauseMs: 20, maxRows: 300, maxBlobBytes: 3000, rollbackShare: 0.1 };
+    const load = { pauseMs: 60, maxRows: 60, maxBlobBytes: 2000, rollbackShare: 0.1 };
     const workload = await Workload.start({ path, seed: this.#seed, writers: 2, load });
     const replicator = this.#newReplicator(path);
     try {
       await replicator.start();
-      await until(async () => (await this.#restored(this.#copy())) !== undefined, { timeoutMs: RECOVERY_MS });
+      await until(
+        () =>
+          this.#server
+            .bucket()
+            .keys()
+            .some((key) => key.includes('/snapshots/')),
+        {
+          timeoutMs: RECOVERY_MS,
+          describe: () => `no snapshot is stored: ${JSON.stringify(replicator.status())}`,
+        },
+      );
       for (const end = Date.now() + durationMs; Date.now() < end;) {
         this.#share = this.#pick(SHARES);
         await pause(this.#random() * PHASE_MS);

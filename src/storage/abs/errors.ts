@@ -5,8 +5,15 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
-import type { ErrorCode } from '../../base/errors.ts';
-import { connectionFault, firstCause, property, readRetryAfterMs, redacted } from '../http-failure.ts';
+import {
+  explainNoAnswer,
+  firstCause,
+  isPassingStatus,
+  property,
+  readRetryAfterMs,
+  redacted,
+} from '../http-failure.ts';
+import type { Explanation } from '../http-failure.ts';
 
 /** What messages say of a store. */
 export interface AbsTarget {
@@ -31,11 +38,6 @@ interface Failure {
   /** The server's clock minus ours; 0 when it did not say. */
   readonly skewMs: number;
   readonly retryAfterMs: number | undefined;
-}
-
-interface Explanation {
-  readonly code: ErrorCode;
-  readonly advice: string;
 }
 
 /** Azure takes requests that are dated 15 minutes off, at most. */
@@ -126,7 +128,7 @@ function explain(failure: Failure, target: AbsTarget): Explanation {
 
 function explainLogin(failure: Failure, container: string): Explanation {
   const { status = 0 } = failure;
-  if (status === 408 || status === 429 || status >= 500 || LOGIN_UNREACHABLE.test(failure.text)) {
+  if (isPassingStatus(status) || LOGIN_UNREACHABLE.test(failure.text)) {
     return { code: 'unavailable', advice: `cannot log in for ${container} now (${describe(failure)})` };
   }
   return {
@@ -141,7 +143,7 @@ function explainStatus(failure: Failure, status: number, target: AbsTarget, cont
     return { code: 'permission', advice: explainRefusal(failure, target, container) };
   }
   if (status === 501) return { code: 'unsupported', advice: `${container} cannot do this (${detail})` };
-  if (status === 408 || status === 429 || status >= 500) {
+  if (isPassingStatus(status)) {
     return { code: 'unavailable', advice: `${container} is unavailable (${detail})` };
   }
   if (status === 404 || status === 405 || status < 400) {
@@ -178,27 +180,13 @@ function explainRefusal(failure: Failure, target: AbsTarget, container: string):
 }
 
 function explainConnection(failure: Failure, target: AbsTarget, container: string): Explanation {
-  const detail = describe(failure);
-  const fault = BROKEN.has(failure.code) ? 'network' : connectionFault(failure.code);
-  switch (fault) {
-    case 'protocol':
-      return {
-        code: 'config',
-        advice: `${container} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
-      };
-    case 'certificate':
-      return {
-        code: 'config',
-        advice: `the certificate of ${target.endpoint} for container "${target.container}" is not trusted: check endpoint (${detail})`,
-      };
-    case 'network':
-      return {
-        code: 'unavailable',
-        advice: `cannot reach ${container}: check account-name, endpoint and the network (${detail})`,
-      };
-    case undefined:
-      return { code: 'io', advice: `request to ${container} failed (${detail})` };
-  }
+  const code = BROKEN.has(failure.code) ? 'ECONNRESET' : failure.code;
+  const place = {
+    name: container,
+    server: `${target.endpoint} for container "${target.container}"`,
+    keys: 'account-name, endpoint',
+  };
+  return explainNoAnswer(code, describe(failure), place);
 }
 
 function describe({ status, code, text }: Failure): string {

@@ -5,8 +5,16 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
-import type { ErrorCode } from '../../base/errors.ts';
-import { connectionFault, firstCause, property, readRetryAfterMs, redacted } from '../http-failure.ts';
+import {
+  connectionFault,
+  explainNoAnswer,
+  firstCause,
+  isPassingStatus,
+  property,
+  readRetryAfterMs,
+  redacted,
+} from '../http-failure.ts';
+import type { Explanation } from '../http-failure.ts';
 
 /** What messages say of a store. */
 export interface GcsTarget {
@@ -25,11 +33,6 @@ export interface Refusal {
   readonly body: string;
   /** What a plain "not found" is about. */
   readonly missing: 'object' | 'bucket' | 'upload';
-}
-
-interface Explanation {
-  readonly code: ErrorCode;
-  readonly advice: string;
 }
 
 const NO_URL = /^ERR_INVALID_(URL|PROTOCOL)$/;
@@ -103,7 +106,7 @@ export function credentialsError(
 
 function isPassing(error: unknown, name: string): boolean {
   const status = property(property(error, 'response'), 'status');
-  if (typeof status === 'number') return status === 408 || status === 429 || status >= 500;
+  if (typeof status === 'number') return isPassingStatus(status);
   return connectionFault(name) === 'network' || property(error, 'type') === 'request-timeout';
 }
 
@@ -113,7 +116,7 @@ function explainRefusal(
   target: GcsTarget,
 ): Explanation {
   const bucket = bucketOf(target);
-  if (status === 408 || status === 429 || (status >= 500 && status !== 501) || RATE_LIMIT.test(reason)) {
+  if (isPassingStatus(status) || RATE_LIMIT.test(reason)) {
     return { code: 'unavailable', advice: `${bucket} is unavailable (${detail})` };
   }
   if (status === 401) {
@@ -168,32 +171,12 @@ export function isNoSuchObject(error: unknown): boolean {
 }
 
 function explainConnection(code: string, detail: string, target: GcsTarget): Explanation {
-  const bucket = bucketOf(target);
+  const name = bucketOf(target);
   if (NO_URL.test(code)) {
-    return {
-      code: 'config',
-      advice: `the endpoint of ${bucket} is not an http or https URL: check endpoint`,
-    };
+    return { code: 'config', advice: `the endpoint of ${name} is not an http or https URL: check endpoint` };
   }
-  switch (connectionFault(code)) {
-    case 'protocol':
-      return {
-        code: 'config',
-        advice: `${bucket} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
-      };
-    case 'certificate':
-      return {
-        code: 'config',
-        advice: `the certificate of ${target.endpoint} for bucket "${target.bucket}" is not trusted: check endpoint, or set NODE_EXTRA_CA_CERTS (${detail})`,
-      };
-    case 'network':
-      return {
-        code: 'unavailable',
-        advice: `cannot reach ${bucket}: check endpoint and the network (${detail})`,
-      };
-    case undefined:
-      return { code: 'io', advice: `request to ${bucket} failed (${detail})` };
-  }
+  const server = `${target.endpoint} for bucket "${target.bucket}"`;
+  return explainNoAnswer(code, detail, { name, server, keys: 'endpoint', trust: 'set NODE_EXTRA_CA_CERTS' });
 }
 
 function bucketOf(target: GcsTarget): string {

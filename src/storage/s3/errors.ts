@@ -5,8 +5,16 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
-import type { ErrorCode } from '../../base/errors.ts';
-import { connectionFault, firstCause, property, readRetryAfterMs, redacted } from '../http-failure.ts';
+import {
+  connectionFault,
+  explainNoAnswer,
+  firstCause,
+  isPassingStatus,
+  property,
+  readRetryAfterMs,
+  redacted,
+} from '../http-failure.ts';
+import type { Explanation } from '../http-failure.ts';
 
 /** What messages say of a store. */
 export interface S3Target {
@@ -72,11 +80,6 @@ export function s3Error(
   return new LitestreamError(code, message, retryAfterMs === undefined ? { cause } : { cause, retryAfterMs });
 }
 
-interface Explanation {
-  readonly code: ErrorCode;
-  readonly advice: string;
-}
-
 function explain(failure: Failure, target: S3Target): Explanation {
   const { code, status } = failure;
   const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;
@@ -128,7 +131,7 @@ function explainStatus(failure: Failure, status: number, bucket: string): Explan
     };
   }
   if (status === 501) return { code: 'unsupported', advice: `${bucket} cannot do this (${detail})` };
-  if (status === 408 || status === 429 || status >= 500) {
+  if (isPassingStatus(status)) {
     return { code: 'unavailable', advice: `${bucket} is unavailable (${detail})` };
   }
   if (status === 404 || status === 405 || status < 400) {
@@ -138,27 +141,13 @@ function explainStatus(failure: Failure, status: number, bucket: string): Explan
 }
 
 function explainConnection(failure: Failure, target: S3Target, bucket: string): Explanation {
-  const detail = describe(failure);
-  const fault = connectionFault(failure.code);
-  if (fault === 'protocol') {
-    return {
-      code: 'config',
-      advice: `${bucket} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
-    };
-  }
-  if (fault === 'certificate') {
-    return {
-      code: 'config',
-      advice: `the certificate of ${target.endpoint} for bucket "${target.bucket}" is not trusted: check endpoint, or set skip-verify (${detail})`,
-    };
-  }
-  if (fault === 'network') {
-    return {
-      code: 'unavailable',
-      advice: `cannot reach ${bucket}: check endpoint, region and the network (${detail})`,
-    };
-  }
-  return { code: 'io', advice: `request to ${bucket} failed (${detail})` };
+  const place = {
+    name: bucket,
+    server: `${target.endpoint} for bucket "${target.bucket}"`,
+    keys: 'endpoint, region',
+    trust: 'set skip-verify',
+  };
+  return explainNoAnswer(failure.code, describe(failure), place);
 }
 
 function describe({ status, code, text }: Failure): string {
