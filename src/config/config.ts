@@ -30,7 +30,7 @@ export interface HeartbeatOptions {
 export interface Config {
   /** Absolute path of the file. */
   readonly path: string;
-  /** Address that metrics are served on; empty: none. */
+  /** Address that dashboard, metrics and health are served on; empty: none. */
   readonly addr: string;
   /** Command to run beside replication; empty: none. */
   readonly exec: string;

@@ -324,7 +324,7 @@ export const CONFIG: SectionSpec = {
       name: 'addr',
       kind: 'string',
       defaultText: '',
-      doc: 'Address that metrics are served on, such as `:9090`.',
+      doc: 'Address that dashboard, metrics and health are served on, such as `:9090`.',
     },
     {
       name: 'exec',

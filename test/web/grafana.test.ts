@@ -10,6 +10,8 @@ import { S3Server } from '../support/s3-server.ts';
 
 const FILE = fileURLToPath(new URL('../../etc/grafana/litestream.json', import.meta.url));
 
+const DOCS = fileURLToPath(new URL('../../docs/metrics.md', import.meta.url));
+
 interface Panel {
   readonly title: string;
   readonly type: string;
@@ -121,6 +123,15 @@ describe('the board', () => {
         expect([name, expr.includes('rate(')]).toEqual([name, counter]);
       }
     }
+  });
+
+  test('the documentation names all metrics, and no others', () => {
+    const text = readFileSync(DOCS, 'utf8');
+    const told = new Set([...text.matchAll(/`(litestream_[a-z_]+)`/g)].map((match) => match[1] ?? ''));
+    const served = [...series.keys()].filter((name) => name.startsWith('litestream_'));
+    expect([...told].sort()).toEqual(served.sort());
+    // Those of the alerts, too.
+    for (const [name] of text.matchAll(/\blitestream_[a-z_]+/g)) expect(served).toContain(name);
   });
 
   test('panels do not lie upon each other', () => {
