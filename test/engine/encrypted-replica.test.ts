@@ -61,8 +61,9 @@ async function run(encryption: EncryptionConfig | undefined): Promise<void> {
 async function expectRestores(
   identity: AgeKey,
   generation: string = source.position().generation,
+  from: ObjectStore = plain,
 ): Promise<void> {
-  const store = await withEncryption(plain, { recipients: [], identities: [identity.identity] });
+  const store = await withEncryption(from, { recipients: [], identities: [identity.identity] });
   const outputPath = join(source.dir, 'restored');
   const logger = recordingLogger([]);
   await restore({ replicas: [{ name: 'r', store }], outputPath, generation, parallelism: 2, logger });
@@ -191,6 +192,18 @@ describe('a generation is encrypted as a whole', () => {
     expect(source.restarts).toEqual([expect.stringContaining("replica's last wal segment cannot be read")]);
     await expectRestores(key);
   });
+});
+
+it('is restored in ranges, several at once, where it is large and the store is not local', async () => {
+  source.commit(24, 1_000_000);
+  source.checkpoint();
+  source.commit(1);
+  await run(writing(key));
+  const remote = new FaultStore(plain, false);
+  await expectRestores(key, source.position().generation, remote);
+  const [snapshot] = await listSnapshots(plain, source.position().generation);
+  const gets = remote.requests.filter((request) => request.key === snapshot!.key);
+  expect(gets.length).toBeGreaterThan(3);
 });
 
 it('reads its own objects with an identity, and needs to remember little', async () => {
