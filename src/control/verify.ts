@@ -24,6 +24,8 @@ import { metaPathOf } from './survey.ts';
 export const DEFAULT_VERIFY_TIMEOUT_MS = 3600_000;
 /** The other side gives up first, and says why. */
 const GRACE_MS = 10_000;
+/** For what a process says without work. */
+const ANSWER_MS = 5000;
 const PARALLELISM = 8;
 
 /** Of a database: the worst of its replicas decides. */
@@ -72,16 +74,17 @@ export async function verify(options: VerifyOptions): Promise<VerifyAnswer> {
   if (chosen.length === 0)
     throw new LitestreamError('not-found', `${database.path} has no replica ${replica ?? ''}`);
   if (!(timeoutMs > 0)) throw new LitestreamError('usage', 'the timeout must be positive');
+  const within = (ms: number): AbortSignal => {
+    const limit = AbortSignal.timeout(Math.ceil(ms));
+    return signal ? AbortSignal.any([limit, signal]) : limit;
+  };
   try {
     const socket = await findSocket(database);
-    const limit = AbortSignal.timeout(Math.ceil(timeoutMs + GRACE_MS));
+    // One that does not answer at all is not waited for as long as one that works.
+    await callControl(socket, { method: 'GET', path: '/status', signal: within(ANSWER_MS) });
     const body = { database: database.path, replica, depth: options.depth, timeoutMs };
-    return (await callControl(socket, {
-      method: 'POST',
-      path: '/verify',
-      body,
-      signal: signal ? AbortSignal.any([limit, signal]) : limit,
-    })) as VerifyAnswer;
+    const call = { method: 'POST', path: '/verify', body, signal: within(timeoutMs + GRACE_MS) } as const;
+    return (await callControl(socket, call)) as VerifyAnswer;
   } catch (error) {
     throwIfAborted(signal);
     if (hasCode(error, 'usage', 'config')) throw error;

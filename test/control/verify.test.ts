@@ -1,6 +1,7 @@
 /** Verification as it is asked for from outside: over the socket, and where there is nobody to ask. */
 
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -117,6 +118,23 @@ describe('a running replicate', () => {
     stopping.abort();
     await expect(asking).rejects.toMatchObject({ code: 'aborted' });
     await until('the other side is told', () => signals[1]?.aborted);
+  });
+
+  it('that does not answer at all is not waited for', async () => {
+    await fill();
+    const path = join(directory, 'socket');
+    const mute = createServer();
+    await new Promise<void>((resolve) => mute.listen(path, resolve));
+    await writeRecord(metaPath, describeThisProcess('2026-01-01T00:00:00.000Z', path));
+    try {
+      const { result, message } = await ask({ replica: 'a' });
+      expect(result).toBe('inconclusive');
+      expect(message).toMatch(/^no answer in time on .*not compared with the database; 2 objects/);
+      // It may run: its own record stays.
+      expect(readdirSync(metaPath)).toEqual(['replicate.json']);
+    } finally {
+      mute.close();
+    }
   });
 
   it('that does not replicate this database leaves it inconclusive', async () => {

@@ -7,7 +7,9 @@ import type { VerifyAnswer } from '../../src/control/verify.ts';
 import { type LitestreamProcess, type RunResult, runLitestream, until } from '../support/process.ts';
 import { type Rig, withRig } from '../support/process-rig.ts';
 import { withSqlite } from '../support/sqlite.ts';
+import { S3Server } from '../support/s3-server.ts';
 import { chooseSeed } from '../support/workload.ts';
+import { s3Environment, s3Replica } from './s3-rig.ts';
 
 function verify(...args: string[]): Promise<RunResult> {
   return runLitestream({ binary: 'ours', args: ['verify', ...args] });
@@ -115,6 +117,27 @@ describe('beside a running replicate', () => {
       await until(async () => (await leftOvers(rig)).length === 0);
       expect((await verify('-config', config)).code).toBe(0);
     });
+  });
+
+  it('needs no credentials of the asker, and knows nothing of a store that is dead', async () => {
+    const server = await S3Server.start();
+    try {
+      await withRig(async (rig) => {
+        await withApplication(rig);
+        const replica = s3Replica(server.endpoint);
+        const config = await rig.config({ replica });
+        await rig.replicate({ replica, env: s3Environment(server) });
+        await until(async () => / ok +0s\n$/.test((await databases(config)).stdout));
+        const { code, stdout } = await verify('-config', config);
+        expect(code, stdout).toBe(0);
+        await server.close();
+        const dead = await verify('-timeout', '2s', '-config', config);
+        expect(dead.code, dead.stdout).toBe(2);
+        expect(dead.stdout).toMatch(/: s3: inconclusive: /);
+      });
+    } finally {
+      await server.close().catch(() => undefined);
+    }
   });
 
   it('gives up in time', async () => {
