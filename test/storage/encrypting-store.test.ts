@@ -150,6 +150,11 @@ describe('what is stored', () => {
     expect((await getBytes(store, 'x', { start: 1 })).toString()).toBe('irst');
     await store.put('x', Buffer.from('second'));
     expect((await getBytes(store, 'x', { start: 1 })).toString()).toBe('econd');
+    // By another one, of which nothing is known here: the second attempt is right.
+    const somebody = await withEncryption(plain, { recipients: [ours.recipient], identities: [] });
+    await somebody.put('x', Buffer.from('third'));
+    await expect(getBytes(store, 'x', { start: 1 })).rejects.toMatchObject({ code: 'corrupt' });
+    expect((await getBytes(store, 'x', { start: 1 })).toString()).toBe('hird');
     await store.delete(['x']);
     await expect(store.get('x', { range: { start: 1 } })).rejects.toMatchObject({ code: 'not-found' });
   });

@@ -169,9 +169,19 @@ class EncryptingStore implements ObjectStore {
     try {
       const there = contentSizeOf(body.sizeBytes);
       const sizeBytes = Math.max(0, Math.min(end - first.content, there) - skip);
-      return { sizeBytes, stream: slice(chunks, skip, skip + sizeBytes) };
+      return { sizeBytes, stream: this.#forgetting(key, slice(chunks, skip, skip + sizeBytes)) };
     } catch (error) {
       await body.stream[Symbol.asyncIterator]().return?.();
+      throw error;
+    }
+  }
+
+  /** What cannot be read may have been put anew by somebody else: the next one to read it asks for its head again. */
+  async *#forgetting(key: string, content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* content;
+    } catch (error) {
+      this.#payloads.delete(key);
       throw error;
     }
   }
