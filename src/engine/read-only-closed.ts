@@ -7,6 +7,7 @@
 import { type BigIntStats, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { writeFileDurably } from '../base/durable-file.ts';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -31,6 +32,9 @@ interface FileState {
   readonly modifiedNs: string;
 }
 
+/** A `-wal` and a `-shm` that are left over: whoever opens the database makes or changes them. */
+type Beside = readonly (FileState | undefined)[];
+
 export interface ClosedOptions {
   /** Real path: no symlinks. */
   readonly realPath: string;
@@ -45,14 +49,21 @@ export class ClosedDatabase {
   readonly pageSizeBytes: number;
   readonly #files: DatabaseFiles;
   readonly #state: FileState;
+  readonly #beside: Beside;
   readonly #holds = new Set<DatabaseHold>();
 
   private constructor(
     files: DatabaseFiles,
-    { shadow, state, pageSizeBytes }: { shadow: ShadowWal; state: FileState; pageSizeBytes: number },
+    {
+      shadow,
+      state,
+      beside,
+      pageSizeBytes,
+    }: { shadow: ShadowWal; state: FileState; beside: Beside; pageSizeBytes: number },
   ) {
     this.#files = files;
     this.#state = state;
+    this.#beside = beside;
     this.shadow = shadow;
     this.pageSizeBytes = pageSizeBytes;
   }
@@ -66,6 +77,7 @@ export class ClosedDatabase {
     const files = new DatabaseFiles(realPath);
     try {
       const state = stateOf(realPath);
+      const beside = besideOf(realPath);
       const header = files.readHeader();
       const isSettled = state && Date.now() - Number(BigInt(state.changedNs) / 1_000_000n) >= SETTLED_MS;
       if (!isSettled || !files.isAt(realPath) || header?.walMode !== true || !isClosed(realPath)) {
@@ -84,7 +96,7 @@ export class ClosedDatabase {
         logger.info('sync: generation continued', { generation: continued });
       }
       await shadow.removeOthers();
-      return new ClosedDatabase(files, { shadow, state, pageSizeBytes: header.pageSizeBytes });
+      return new ClosedDatabase(files, { shadow, state, beside, pageSizeBytes: header.pageSizeBytes });
     } catch (error) {
       files.close();
       throw error;
@@ -95,14 +107,10 @@ export class ClosedDatabase {
     return { generation: this.shadow.generation, index: 0, offset: 0 };
   }
 
-  /**
-   * Whether the database surely is as it was. When it is not, or may not be, close this and look again; a snapshot that
-   * is under way is a reason to wait with that as long as nothing was written.
-   */
+  /** Whether the database is as it was, and nobody has opened it since. When not, close this and look again. */
   isUnchanged(): boolean {
-    if (!isSame(stateOf(this.#files.path), this.#state)) return false;
-    const walBytes = sizeOf(`${this.#files.path}-wal`);
-    return walBytes === undefined || (walBytes === 0n && this.#holds.size > 0);
+    const { path } = this.#files;
+    return isSame(stateOf(path), this.#state) && isDeepStrictEqual(besideOf(path), this.#beside);
   }
 
   /** For a snapshot, whose end proves that the file was not changed meanwhile. */
@@ -174,7 +182,7 @@ async function writeRecord(shadow: ShadowWal, state: FileState): Promise<void> {
 
 /** No WAL, or an empty one, and no rollback journal. */
 function isClosed(path: string): boolean {
-  return ['-wal', '-journal'].every((suffix) => (sizeOf(`${path}${suffix}`) ?? 0n) === 0n);
+  return ['-wal', '-journal'].every((suffix) => (statIfThere(`${path}${suffix}`)?.size ?? 0n) === 0n);
 }
 
 function stateOf(path: string): FileState | undefined {
@@ -189,6 +197,10 @@ function stateOf(path: string): FileState | undefined {
   );
 }
 
+function besideOf(path: string): Beside {
+  return [stateOf(`${path}-wal`), stateOf(`${path}-shm`)];
+}
+
 function isSame(a: FileState | undefined, b: FileState): boolean {
   return (
     a?.inode === b.inode &&
@@ -196,10 +208,6 @@ function isSame(a: FileState | undefined, b: FileState): boolean {
     a.changedNs === b.changedNs &&
     a.modifiedNs === b.modifiedNs
   );
-}
-
-function sizeOf(path: string): bigint | undefined {
-  return statIfThere(path)?.size;
 }
 
 function statIfThere(path: string): BigIntStats | undefined {

@@ -96,6 +96,23 @@ describe('a closed database', () => {
     await found();
   });
 
+  it('is left alone as long as nobody opens it, also with an empty WAL that was left over', async () => {
+    const db = new BetterSqlite3(path);
+    db.exec('INSERT INTO t VALUES (1)');
+    db.pragma('wal_checkpoint(TRUNCATE)');
+    // As an application leaves it that is killed now.
+    for (const suffix of ['', '-wal', '-shm'])
+      await fs.copyFile(`${path}${suffix}`, join(dir, `killed${suffix}`));
+    db.close();
+    path = join(dir, 'killed');
+    const database = await found();
+    expect(database.isUnchanged()).toBe(true);
+    const application = new BetterSqlite3(path);
+    application.prepare('SELECT count(*) FROM t').get();
+    expect(database.isUnchanged()).toBe(false);
+    application.close();
+  });
+
   it('fails a snapshot during which it was written, and is looked at anew', async () => {
     const database = await found();
     const write = (): void => application((db) => db.exec('UPDATE t SET v = randomblob(50000)'));

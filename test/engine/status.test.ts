@@ -76,6 +76,12 @@ describe('a database', () => {
     ['all is stored', {}, { state: 'ok', healthy: true, reason: null, since: null }],
     ['it is being opened', { followed: false }, { state: 'starting', healthy: true }],
     ['it is not there yet', problem('missing'), { state: 'waiting', healthy: true, remedy: null }],
+    [
+      'nobody has it open, and what it holds cannot be stored',
+      { ...problem('missing'), replicas: [failing({})], mode: 'read-only' },
+      { state: 'failing', healthy: false, mode: 'read-only' },
+    ],
+    ['it can be written', { mode: 'read-write' }, { state: 'ok', mode: 'read-write' }],
     ['its folder is not there', problem('no-folder'), { state: 'failing', healthy: false }],
     [
       'it was moved away',
