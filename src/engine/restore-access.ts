@@ -7,10 +7,15 @@ import { systemCode, wrapError } from '../base/errors.ts';
 
 const PRIVATE_MODE = 0o600;
 const GROUP_MODE = 0o660;
-const GROUP_MAY_WRITE = 0o020;
+/** Of a folder: its group may write, others may not. In one where everybody may, the group means nothing. */
+const SHARED_MASK = 0o022;
+const SHARED = 0o020;
+const GROUP_BITS = 0o070;
+/** For chown: as it is. */
+const UNCHANGED = -1;
 
 export interface AccessOptions {
-  /** Permission bits; default: those of the file that is replaced, else 0600, or 0660 where the folder's group may write. */
+  /** Permission bits; default: those of the file that is replaced, else 0600, or 0660 in a folder of a group. */
   readonly mode?: number | undefined;
   /** Default: the owner of the file that is replaced, else of the folder, as far as this user may give files away. */
   readonly owner?: Owner | undefined;
@@ -18,6 +23,7 @@ export interface AccessOptions {
 
 export interface Access {
   readonly mode: number;
+  readonly modeRequired: boolean;
   readonly owner: Owner;
   /** It must be given: a refusal is an error. */
   readonly ownerRequired: boolean;
@@ -37,33 +43,40 @@ export async function chooseAccess(
     if (systemCode(error) === 'ENOENT') return undefined;
     throw wrapError(error, `look at ${path}`);
   });
-  const groupWrites = made === undefined && (folder.mode & GROUP_MAY_WRITE) !== 0;
+  const shared = made === undefined && (folder.mode & SHARED_MASK) === SHARED;
   return {
-    mode: mode ?? (old ? old.mode & 0o777 : groupWrites ? GROUP_MODE : PRIVATE_MODE),
+    mode: mode ?? (old ? old.mode & 0o777 : shared ? GROUP_MODE : PRIVATE_MODE),
+    modeRequired: mode !== undefined,
     owner: owner ?? { uid: (old ?? folder).uid, gid: (old ?? folder).gid },
     ownerRequired: owner !== undefined,
   };
 }
 
-/** @param made the first folder that was made for the file, if any, and the file's path */
+/**
+ * Without the permission to give the file to the owner it goes to the group alone; where that cannot be either, a mode that
+ * was not asked for gives the group nothing, since it is another one.
+ * @param made the first folder that was made for the file, if any, and the file's path
+ */
 export async function giveAccess(
   file: FileHandle,
-  { mode, owner, ownerRequired }: Access,
+  { mode, modeRequired, owner, ownerRequired }: Access,
   made: { readonly first: string | undefined; readonly path: string },
 ): Promise<void> {
-  const give = async (action: () => Promise<void>): Promise<void> => {
+  const { uid, gid } = owner;
+  /** @returns whether it was permitted */
+  const give = async (action: () => Promise<void>): Promise<boolean> => {
     try {
       await action();
+      return true;
     } catch (error) {
-      if (ownerRequired || systemCode(error) !== 'EPERM') {
-        throw wrapError(error, `give ${made.path} to ${owner.uid}:${owner.gid}`);
-      }
+      if (!ownerRequired && systemCode(error) === 'EPERM') return false;
+      throw wrapError(error, `give ${made.path} to ${uid}:${gid}`);
     }
   };
-  await file.chmod(mode);
-  await give(() => file.chown(owner.uid, owner.gid));
+  const given = (await give(() => file.chown(uid, gid))) || (await give(() => file.chown(UNCHANGED, gid)));
+  await file.chmod(given || modeRequired ? mode : mode & ~GROUP_BITS);
   if (made.first === undefined) return;
   for (let folder = dirname(made.path); folder.length >= made.first.length; folder = dirname(folder)) {
-    await give(() => chown(folder, owner.uid, owner.gid));
+    await give(() => chown(folder, uid, gid));
   }
 }

@@ -153,6 +153,10 @@ describe('with force, a database that is there', () => {
     await fs.chmod(join(dir, 'out'), 0o770);
     await run();
     expect(modeOf()).toBe(0o660);
+    await fs.rm(out);
+    await fs.chmod(join(dir, 'out'), 0o777);
+    await run();
+    expect(modeOf()).toBe(0o600);
   });
 
   it.runIf(process.getuid?.() === 0)('gives its owner to the new one, else the folder does', async () => {
