@@ -98,6 +98,15 @@ describe('planRetention', () => {
     expect(planRetention({ ...base, snapshots, segments, now: 1e9 }).deletions).toEqual([]);
   });
 
+  it('lets segments go that never got a snapshot, once they are older than the window', () => {
+    const dead = [segment(1, 0, 0, 5), segment(1, 0, 1, 6)];
+    const at = (now: number): string[] => [
+      ...planRetention({ ...base, now, snapshots: [snapshot(2, 0, 10)], segments: dead }).deletions,
+    ];
+    expect(at(59)).toEqual([]);
+    expect(at(60)).toEqual([segmentKey(name(1), 0, 1), segmentKey(name(1), 0, 0)]);
+  });
+
   it('keeps an old generation while a moment of the window falls to it', () => {
     const old = { snapshots: [snapshot(1, 0, 1)], segments: [segment(1, 0, 0, 10)] };
     const at = (ms: number): string[] => [
