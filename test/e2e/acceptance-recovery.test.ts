@@ -182,7 +182,8 @@ describe('recovery on a server', () => {
       const again = await application(join(storage, 'production.sqlite3'));
       await again.exec("INSERT INTO t VALUES ('after')");
       const generations = async (): Promise<number> => {
-        const { stdout } = await shell('litestream generations production.sqlite3', storage, env);
+        // From any folder, the name alone is enough, and nothing but the table is printed.
+        const { stdout } = await shell('litestream generations production.sqlite3', dir, env);
         expect(stdout).toMatch(/^name +generation +lag +start +end\n/);
         return stdout.trimEnd().split('\n').length - 1;
       };
