@@ -49,7 +49,17 @@ it('refuses what would encrypt nothing', async () => {
   expect(await refused('        age: {recipients: []}\n')).toContain(
     'age has neither recipients nor identities: nothing would be encrypted',
   );
-  expect(await refused('        age: {recipients: ["$UNSET"]}\n')).toContain('age.recipients: item 1 is empty');
+  expect(await refused('        age: {recipients: ["$UNSET"]}\n')).toContain(
+    'age.recipients: item 1 is empty',
+  );
+  expect(await refused('        age:\n          recipients:\n            - $UNSET\n')).toContain(
+    'age.recipients: item 1 is empty',
+  );
+  expect(
+    await refused(
+      `        age:\n          recipients: [${key.recipient}]\n          identities:\n            - $UNSET\n`,
+    ),
+  ).toContain('age.identities: item 1 is empty');
   expect(await refused(`        age: {recipients: [age1x], identities: ["# only a comment"]}\n`)).toContain(
     'age.identities: item 1 is empty',
   );
