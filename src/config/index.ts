@@ -12,4 +12,5 @@ export { expandPath, findConfigPath, logicalCwd, type Surroundings } from './pat
 export { parseReplicaUrl } from './parse-replica-url.ts';
 export { REPLICA_TYPES } from './replica-type.ts';
 export { isUrl } from './replica-url.ts';
+export { findPreset, type FoundPreset } from './stores/s3-presets.ts';
 export { CONFIG, type KeySpec, type SectionSpec } from './schema.ts';

@@ -80,10 +80,18 @@ class CountingStore implements ObjectStore {
   readonly #tallies: RequestTallies;
   readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
   readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
+  readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
 
   constructor(store: ObjectStore, tallies: RequestTallies) {
     this.#store = store;
     if (store.contentSize) this.contentSize = store.contentSize.bind(store);
+    const putIfAbsent = store.putIfAbsent?.bind(store);
+    if (putIfAbsent) {
+      this.putIfAbsent = (...args) => {
+        this.#begin('PUT');
+        return putIfAbsent(...args);
+      };
+    }
     const removeAbandoned = store.removeAbandoned?.bind(store);
     if (removeAbandoned) {
       this.removeAbandoned = (...args) => {

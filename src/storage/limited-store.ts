@@ -24,10 +24,16 @@ class LimitedStore implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #places: Semaphore;
   readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
+  readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
 
   constructor(store: ObjectStore, places: Semaphore) {
     this.#store = store;
     this.#places = places;
+    const putIfAbsent = store.putIfAbsent?.bind(store);
+    if (putIfAbsent) {
+      this.putIfAbsent = (key, data, options = {}) =>
+        places.run(() => putIfAbsent(key, data, options), options);
+    }
     if (store.removeAbandoned) {
       this.removeAbandoned = (prefix, before, options = {}) =>
         places.run(async () => (await store.removeAbandoned?.(prefix, before, options)) ?? 0, options);

@@ -78,6 +78,12 @@ export interface ObjectStore {
    * when it is asked for the next. What the stream throws is passed on as it is.
    */
   put(key: string, body: Uint8Array | AsyncIterable<Uint8Array>, options?: PutOptions): Promise<ObjectInfo>;
+  /**
+   * Writes a small object unless there is one of that key; false: there is one, and it stays. Not to be repeated: an
+   * answer that was lost makes it look as if another had written. Absent where the storage knows no such thing; rejects
+   * with 'unsupported' where the server does not. A server may also ignore it, and write.
+   */
+  putIfAbsent?(key: string, data: Uint8Array, options?: CallOptions): Promise<boolean>;
   /** Deletes objects, in the given order where the store allows; missing ones are not an error. */
   delete(keys: readonly string[], options?: CallOptions): Promise<void>;
   /**

@@ -32,6 +32,7 @@ class RetryingStore implements ObjectStore {
   readonly #options: RetryOptions;
   readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
   readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
+  readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
 
   constructor(store: ObjectStore, options: RetryOptions) {
     this.#store = store;
@@ -43,6 +44,8 @@ class RetryingStore implements ObjectStore {
         return retrying(() => contentSize(object, { signal: retry.signal }), retry);
       };
     }
+    // Never repeated.
+    if (store.putIfAbsent) this.putIfAbsent = store.putIfAbsent.bind(store);
     const removeAbandoned = store.removeAbandoned?.bind(store);
     if (removeAbandoned) {
       this.removeAbandoned = (prefix, before, call = {}) => {

@@ -6,6 +6,9 @@
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkPreset } from '../../src/cmd/doctor/preset-check.ts';
+import { loadConfigText } from '../../src/config/index.ts';
+import type { S3StoreConfig } from '../../src/storage/store-config.ts';
 import { examine, type Host } from '../../src/cmd/doctor/examine.ts';
 import { Report, formatFinding, type Level } from '../../src/cmd/doctor/report.ts';
 import { runLitestream, startLitestream, withTempDir } from '../support/process.ts';
@@ -104,12 +107,14 @@ describe('a config without faults', () => {
     expect(checks).toEqual([
       'sync-interval',
       'retention',
+      'provider',
       'list',
       'put',
       'clock',
       'get',
       'ranged get',
       'overwrite',
+      'conditional put',
       'delete',
       'multipart',
       'range across parts',
@@ -323,6 +328,37 @@ describe('finds', () => {
       'failure',
       /put: .*check the credentials and what they may do/,
     );
+  });
+
+  it.each([
+    [
+      'https://fsn1.your-objectstorage.com',
+      'region: us-east-1',
+      /Hetzner wants the region fsn1.*leave it out/,
+    ],
+    ['https://abc.r2.cloudflarestorage.com', 'region: eu', /Cloudflare R2 wants the region auto, not eu/],
+    [
+      'https://t3.storage.dev',
+      'force-path-style: true',
+      /Tigris takes no path style: leave force-path-style out/,
+    ],
+  ])('what the provider at %s does not take: %s', async (endpoint, setting, finding) => {
+    // No store is asked: only what is configured is looked at.
+    const report = new Report({ begin: () => undefined, add: () => undefined });
+    const text = db(`type: s3, bucket: b, endpoint: "${endpoint}", ${setting}, KEYS`);
+    const source = text.replaceAll('DIR', dir).replaceAll('KEYS', 'access-key-id: a, secret-access-key: b');
+    const options = { expandEnv: false, env: {}, cwd: dir };
+    const { databases } = await loadConfigText(join(dir, 'c.yml'), source, options);
+    checkPreset(databases[0]!.replicas[0]!.store as S3StoreConfig, report);
+    expectFinding(report.findings.map(formatFinding), 'warning', finding);
+  });
+
+  it('a conditional put that a store does not take, which is no fault', async () => {
+    const body = '<Error><Code>NotImplemented</Code><Message>no</Message></Error>';
+    server.onRequest = ({ headers }) => (headers['if-none-match'] === '*' ? { status: 501, body } : 'pass');
+    const { lines, report } = await doctor(db(S3));
+    expectFinding(lines, 'ok', /conditional put: the store does not take it; it is not needed$/);
+    expect(report.failed).toBe(false);
   });
 
   it('a store that ignores ranges', async () => {

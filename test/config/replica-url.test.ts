@@ -60,6 +60,30 @@ describe('parseReplicaUrl', () => {
       },
     ],
     [
+      's3://b.abc.r2.cloudflarestorage.com/p',
+      {
+        ...plain,
+        ...{ bucket: 'b', path: 'p', region: 'auto', forcePathStyle: true, uploadConcurrency: 2 },
+        endpoint: 'https://abc.r2.cloudflarestorage.com',
+      },
+    ],
+    [
+      's3://b.c.abc.eu.r2.cloudflarestorage.com/p',
+      {
+        ...plain,
+        ...{ bucket: 'b.c', path: 'p', region: 'auto', forcePathStyle: true, uploadConcurrency: 2 },
+        endpoint: 'https://abc.eu.r2.cloudflarestorage.com',
+      },
+    ],
+    [
+      's3://b.t3.storage.dev/p',
+      {
+        ...plain,
+        ...{ bucket: 'b', path: 'p', region: 'auto', forcePathStyle: false, contentMd5: 'none' },
+        endpoint: 'https://t3.storage.dev',
+      },
+    ],
+    [
       's3://b.us-east-1.linodeobjects.com:123/p',
       {
         ...provider,

@@ -9,6 +9,7 @@ import { hasCode, messageOf } from '../../base/errors.ts';
 import type { ObjectInfo, ObjectStore, OpenOptions } from '../../storage/object-store.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';
 import { formatBytes } from '../progress.ts';
+import { checkPreset } from './preset-check.ts';
 import type { Report } from './report.ts';
 import { suggestSetting } from './suggest.ts';
 
@@ -35,6 +36,7 @@ export interface StoreCheck {
 /** Checks one store. Rejects only with 'aborted', after it has removed what it wrote. */
 export async function checkStore(check: StoreCheck): Promise<void> {
   const { config, report, open } = check;
+  if (config.type === 's3') checkPreset(config, report);
   const warn = (message: string): void => report.warning('store', message);
   const store = await report.attempt('open', () => open(config, { warn }));
   if (store === undefined) return;
@@ -70,6 +72,7 @@ class StoreProbe {
     await this.#checkGet('small', small);
     await this.#checkRange('ranged get', 'small', { start: 100, end: 300 }, small.subarray(100, 300));
     await this.#checkOverwrite('small');
+    await this.#checkConditionalPut('small');
     if (!(await this.#checkDelete('small'))) {
       this.#report.warning('multipart', 'not checked, as it would leave objects behind');
       return;
@@ -160,6 +163,25 @@ class StoreProbe {
     if (body === undefined) return;
     if (body.equals(data)) this.#report.ok('overwrite', 'the new bytes are read at once');
     else this.#report.failure('overwrite', ...this.#differs(name));
+  }
+
+  /** What `name`, which is there, says of the store: nothing depends on it, so it is no fault when it is missing. */
+  async #checkConditionalPut(name: string): Promise<void> {
+    const putIfAbsent = this.#store.putIfAbsent?.bind(this.#store);
+    const say = (text: string): void => this.#report.ok('conditional put', text);
+    if (putIfAbsent === undefined) {
+      say('not known to this kind of storage, and not needed');
+      return;
+    }
+    try {
+      const data = randomBytes(SMALL_BYTES);
+      const written = await putIfAbsent(this.#prefix + name, data, this.#options);
+      say(written ? 'the store ignores the condition; it is not needed' : 'works');
+    } catch (error) {
+      if (hasCode(error, 'aborted')) throw error;
+      const why = hasCode(error, 'unsupported') ? '' : ` (${messageOf(error)})`;
+      say(`the store does not take it; it is not needed${why}`);
+    }
   }
 
   /** Whether objects can be deleted. */

@@ -22,7 +22,8 @@ export interface S3Preset {
   readonly uploadConcurrency?: number;
   /** Parts of one upload, when fewer than S3's 10,000. */
   readonly maxParts?: number;
-  /** `s3://BUCKET.HOST/PATH` means this provider; the scheme of the endpoint then. v0.3.13's list: it says where old backups are. */
+  /** `s3://BUCKET.HOST/PATH` means this provider; the scheme of the endpoint then.
+   * v0.3.13's list, since it says where old backups are, and R2 and Tigris, whose hosts cannot be names of buckets at Amazon. */
   readonly inUrl?: 'https' | 'http';
 }
 
@@ -37,9 +38,10 @@ export const S3_PRESETS: readonly S3Preset[] = [
     // Parts but the last must be equal (apache/arrow#34363), which they are below 40 GiB. More than two or three parts of one
     // upload at once were answered with 500 (cloudflare-docs#5236, benbjohnson/litestream#948).
     name: 'Cloudflare R2',
-    host: '[^.]+\\.(?:[a-z]+\\.)?r2\\.cloudflarestorage\\.com',
+    host: '(?!(?:eu|us|fedramp)\\.)[^.]+\\.(?:[a-z]+\\.)?r2\\.cloudflarestorage\\.com',
     region: 'auto',
     uploadConcurrency: 2,
+    inUrl: 'https',
   },
   {
     // https://www.backblaze.com/docs/cloud-storage-call-the-s3-compatible-api: the region is in the host. Refused
@@ -87,6 +89,7 @@ export const S3_PRESETS: readonly S3Preset[] = [
     region: 'auto',
     forcePathStyle: false,
     contentMd5: 'none',
+    inUrl: 'https',
   },
   {
     // https://docs.oracle.com/en-us/iaas/Content/Object/Tasks/s3compatibleapi.htm: path style, no chunked bodies.

@@ -1,7 +1,11 @@
 /** Objects in a container of Azure Blob Storage, under a key prefix. It must not know what the objects are. */
 
 import type { Readable } from 'node:stream';
-import type { BlobDownloadResponseParsed, ContainerClient } from '@azure/storage-blob';
+import type {
+  BlobDownloadResponseParsed,
+  BlockBlobUploadOptions,
+  ContainerClient,
+} from '@azure/storage-blob';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, assert } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
@@ -173,10 +177,27 @@ class AbsStore implements ObjectStore {
     return { key, ...stored };
   }
 
-  async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
+  async putIfAbsent(key: string, data: Uint8Array, options: CallOptions = {}): Promise<boolean> {
+    checkKey(key);
+    try {
+      await this.#putWhole(key, data, options.signal, { conditions: { ifNoneMatch: '*' } });
+      return true;
+    } catch (error) {
+      if (hasAzureCode(error, 'BlobAlreadyExists')) return false;
+      throw error;
+    }
+  }
+
+  async #putWhole(
+    key: string,
+    data: Uint8Array,
+    signal: AbortSignal | undefined,
+    condition: Pick<BlockBlobUploadOptions, 'conditions'> = {},
+  ): Promise<Date> {
     const { lastModified } = await this.#session.sendFor(
       key,
-      (blob, call) => blob.upload(bufferOf(data), data.length, { ...call, ...checksumOf(data) }),
+      (blob, call) =>
+        blob.upload(bufferOf(data), data.length, { ...call, ...checksumOf(data), ...condition }),
       `put ${key}`,
       signal,
     );

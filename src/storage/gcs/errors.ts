@@ -170,6 +170,13 @@ export function isNoSuchObject(error: unknown): boolean {
   );
 }
 
+/** Whether `error` says that a condition of a request did not hold. */
+export function isPreconditionFailed(error: unknown): boolean {
+  return (
+    error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === 'status 412'
+  );
+}
+
 function explainConnection(code: string, detail: string, target: GcsTarget): Explanation {
   const name = bucketOf(target);
   if (NO_URL.test(code)) {

@@ -19,7 +19,7 @@ import { partsOf, preceded } from '../parts.ts';
 import { retrying } from '../retry.ts';
 import type { GcsStoreConfig } from '../store-config.ts';
 import { crc32c, encodeCrc32c } from './crc32c.ts';
-import { connectionError, isNoSuchObject } from './errors.ts';
+import { connectionError, isNoSuchObject, isPreconditionFailed } from './errors.ts';
 import { DEFAULT_SETTINGS, GcsSession } from './session.ts';
 import type { Call, GcsSettings } from './session.ts';
 import { parseTime, uploadChunks, uploadWhole } from './upload.ts';
@@ -192,6 +192,19 @@ class GcsStore implements ObjectStore {
       return { key, ...stored };
     } finally {
       await parts.return();
+    }
+  }
+
+  async putIfAbsent(key: string, data: Uint8Array, options: CallOptions = {}): Promise<boolean> {
+    checkKey(key);
+    throwIfAborted(options.signal);
+    try {
+      // No generation: no object.
+      await uploadWhole(this.#session, key, data, options.signal, { ifGenerationMatch: '0' });
+      return true;
+    } catch (error) {
+      if (isPreconditionFailed(error)) return false;
+      throw error;
     }
   }
 

@@ -33,6 +33,7 @@ export async function uploadWhole(
   key: string,
   data: Uint8Array,
   signal: AbortSignal | undefined,
+  condition: { readonly ifGenerationMatch?: string } = {},
 ): Promise<Uploaded> {
   const checksum = encodeCrc32c(crc32c(data));
   const boundary = randomBytes(24).toString('hex');
@@ -42,7 +43,7 @@ export async function uploadWhole(
     `--${boundary}\r\ncontent-type: ${CONTENT_TYPE}\r\n\r\n`;
   const call: Call = {
     method: 'POST',
-    url: session.uploadUrl({ uploadType: 'multipart', fields: ANSWER_FIELDS }),
+    url: session.uploadUrl({ uploadType: 'multipart', fields: ANSWER_FIELDS, ...condition }),
     headers: { 'content-type': `multipart/related; boundary=${boundary}` },
     body: [Buffer.from(head), data, Buffer.from(`\r\n--${boundary}--\r\n`)],
     what: `put ${key}`,

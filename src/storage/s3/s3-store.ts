@@ -120,7 +120,7 @@ class S3Store implements ObjectStore {
       ({ output } = await this.#session.send(command, what, signal));
     } catch (error) {
       // A range behind the end is an error of S3's, not of ours.
-      if (range !== undefined && isOutOfRange(error)) return { sizeBytes: 0, stream: nothing() };
+      if (range !== undefined && hasS3Code(error, 'InvalidRange')) return { sizeBytes: 0, stream: nothing() };
       throw error;
     }
     const stream = output.Body as (AsyncIterable<Uint8Array> & { destroy(): void }) | undefined;
@@ -153,9 +153,26 @@ class S3Store implements ObjectStore {
     return { key, ...stored };
   }
 
-  async #putWhole(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
+  async putIfAbsent(key: string, data: Uint8Array, options: CallOptions = {}): Promise<boolean> {
+    checkKey(key);
+    try {
+      await this.#putWhole(key, data, options.signal, { IfNoneMatch: '*' });
+      return true;
+    } catch (error) {
+      if (hasS3Code(error, 'PreconditionFailed')) return false;
+      throw error;
+    }
+  }
+
+  async #putWhole(
+    key: string,
+    data: Uint8Array,
+    signal: AbortSignal | undefined,
+    condition: { readonly IfNoneMatch?: string } = {},
+  ): Promise<Date> {
     const command = new PutObjectCommand({
       ...this.#session.object(key),
+      ...condition,
       Body: data,
       ContentLength: data.length,
     });
@@ -214,8 +231,7 @@ function rangeHeader(key: string, range: GetOptions['range']): { Range?: string 
   return { Range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
 }
 
-function isOutOfRange(error: unknown): boolean {
-  return (
-    error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === 'InvalidRange'
-  );
+/** Whether S3's code of a failed request is `code`. */
+function hasS3Code(error: unknown, code: string): boolean {
+  return error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === code;
 }
