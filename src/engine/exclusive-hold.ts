@@ -27,20 +27,20 @@ const PROGRAM = `
     database.pragma('locking_mode = EXCLUSIVE');
     database.exec('BEGIN EXCLUSIVE; ROLLBACK');
     const [row] = database.pragma('wal_checkpoint(TRUNCATE)');
-    say(row.busy === 0 ? { held: true } : { held: true, problem: 'its wal cannot be checkpointed' });
+    say(row.busy === 0 ? {} : { code: 'SQLITE_BUSY', problem: 'its wal cannot be checkpointed' });
   } catch (error) {
-    say({ held: false, busy: /^SQLITE_(BUSY|LOCKED)/.test(error.code), problem: error.message });
+    say({ code: String(error.code), problem: error.message });
   }
 `;
 
+/** Empty: the lock is held and the WAL is in the file. */
 interface Answer {
-  readonly held: boolean;
-  readonly busy?: boolean;
+  readonly code?: string;
   readonly problem?: string;
 }
 
 export class ExclusiveHold {
-  /** Why the database could not be locked or its WAL not be copied into it: it is damaged. Undefined: all is well. */
+  /** How the database is damaged, so that it is not locked or its WAL is not in the file. Undefined: all is well. */
   readonly problem: string | undefined;
   readonly #child: ChildProcess;
 
@@ -51,7 +51,7 @@ export class ExclusiveHold {
 
   /**
    * Locks the database and copies its WAL into the file, which is then the whole database.
-   * @throws LitestreamError 'busy' when it is in use, 'io' when the process cannot be run
+   * @throws LitestreamError 'busy' when it is in use, 'permission' when it cannot be written, 'disk-full', 'io'
    */
   static async begin(path: string): Promise<ExclusiveHold> {
     const driver = createRequire(import.meta.url).resolve('better-sqlite3');
@@ -64,11 +64,22 @@ export class ExclusiveHold {
       child.kill('SIGKILL');
       throw error;
     });
-    if (answer.busy === true) {
-      child.kill('SIGKILL');
+    const { code = '', problem } = answer;
+    // Nobody can use a database that is damaged, and replacing it is what a restore is for.
+    if (problem === undefined || /^SQLITE_(NOTADB|CORRUPT)/.test(code))
+      return new ExclusiveHold(child, problem);
+    child.kill('SIGKILL');
+    if (/^SQLITE_(BUSY|LOCKED)/.test(code)) {
       throw new LitestreamError('busy', `database ${path} is in use: stop what uses it first`);
     }
-    return new ExclusiveHold(child, answer.problem);
+    throw new LitestreamError(
+      /^SQLITE_FULL/.test(code)
+        ? 'disk-full'
+        : /^SQLITE_(READONLY|PERM|CANTOPEN)/.test(code)
+          ? 'permission'
+          : 'io',
+      `lock database ${path}, to replace it: ${problem}`,
+    );
   }
 
   /** Lets go. Idempotent. */

@@ -5,7 +5,7 @@
 
 import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
-import { systemCode } from '../base/errors.ts';
+import { LitestreamError, systemCode } from '../base/errors.ts';
 
 export interface FileUser {
   readonly pid: number;
@@ -14,7 +14,7 @@ export interface FileUser {
 }
 
 /** `process 12 (puma), process 34 (node)` */
-export function describeUsers(users: readonly FileUser[]): string {
+function describeUsers(users: readonly FileUser[]): string {
   return users.map(({ pid, name }) => `process ${pid} (${name})`).join(', ');
 }
 
@@ -60,4 +60,20 @@ function nameOf(pid: number): string {
   } catch {
     return 'ended';
   }
+}
+
+/**
+ * Refuses a database, or files of one, that a process has open, as far as that can be seen.
+ * @param suffixes of the files to look at
+ * @param except a process that will let go of it
+ * @throws LitestreamError 'busy'
+ */
+export function refuseUsed(path: string, suffixes: readonly string[], except?: number): void {
+  const users = findFileUsers(suffixes.map((suffix) => path + suffix));
+  const others = users?.filter(({ pid }) => pid !== except) ?? [];
+  if (others.length === 0) return;
+  throw new LitestreamError(
+    'busy',
+    `cannot restore, ${path} is in use by ${describeUsers(others)}: stop that first`,
+  );
 }

@@ -11,10 +11,10 @@ import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { defaultMetaPath } from './database-path.ts';
-import { findFileUsers } from './file-users.ts';
+import { findFileUsers, refuseUsed } from './file-users.ts';
 import { type LeftoverWal, readLeftoverWal } from './leftover-wal.ts';
 import { type AccessOptions, chooseAccess, giveAccess } from './restore-access.ts';
-import { Replacement, type RunningReplicate, refuseUsed } from './restore-replace.ts';
+import type { Replacement, RunningReplicate } from './restore-replace.ts';
 
 /** Files that SQLite would apply to a database of that name, or read its lock state from. */
 const SIDECAR_SUFFIXES = ['-wal', '-journal', '-shm'] as const;
@@ -159,7 +159,9 @@ export class RestoreOutput {
     if ((await sizeOf(this.#path)) !== undefined) {
       await this.#refuseUnlessReplaceable();
       const { metaPath = defaultMetaPath(this.#path), replicate, logger } = this.#options;
-      this.#replacement = await Replacement.begin(this.#path, { metaPath, replicate, logger });
+      // Loaded for this case only: it needs SQLite, a restore as such does not.
+      const replacing = await import('./restore-replace.ts');
+      this.#replacement = await replacing.Replacement.begin(this.#path, { metaPath, replicate, logger });
       return;
     }
     const sidecars = await findSidecars(this.#path);

@@ -9,11 +9,11 @@ import { copyFile, link, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { syncDirectory } from '../base/durable-file.ts';
-import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
+import { hasCode, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DatabaseLock } from './database-lock.ts';
 import { ExclusiveHold } from './exclusive-hold.ts';
-import { describeUsers, findFileUsers } from './file-users.ts';
+import { refuseUsed } from './file-users.ts';
 
 /** How long a replicate that was asked may take to let go. */
 const LET_GO_ATTEMPTS = 100;
@@ -33,22 +33,6 @@ export interface ReplacementOptions {
   readonly metaPath: string;
   readonly replicate: RunningReplicate | undefined;
   readonly logger: Logger;
-}
-
-/**
- * Refuses a database, or files of one, that a process has open, as far as that can be seen.
- * @param suffixes of the files to look at
- * @param except a process that will let go of it
- * @throws LitestreamError 'busy'
- */
-export function refuseUsed(path: string, suffixes: readonly string[], except?: number): void {
-  const users = findFileUsers(suffixes.map((suffix) => path + suffix));
-  const others = users?.filter(({ pid }) => pid !== except) ?? [];
-  if (others.length === 0) return;
-  throw new LitestreamError(
-    'busy',
-    `cannot restore, ${path} is in use by ${describeUsers(others)}: stop that first`,
-  );
 }
 
 /** The right to replace one database: nobody else uses it, nor begins to. */

@@ -87,6 +87,19 @@ describe('with force, a database that is there', () => {
     expect(readFileSync(kept(), 'utf8')).toBe('no database at all');
   });
 
+  it.runIf(process.getuid?.() === 0)('is left alone by a user who may not write to it', async () => {
+    await makeOld();
+    await fs.chmod(join(dir, 'out'), 0o777);
+    await fs.chmod(dir, 0o755);
+    const args = ['restore', '-force', '-o', out, `file://${dir}/replica`];
+    const { code, stderr } = await runLitestream({ binary: 'ours', args, userId: 1001 });
+    expect([code, stderr]).toMatchObject([
+      1,
+      expect.stringMatching(/lock database .*app\.db, to replace it/),
+    ]);
+    expect(rowsOf(out)).toBe(OLD_ROWS);
+  });
+
   it('is left alone while an application has it open', async () => {
     await makeOld();
     const application = await openSqlite({ path: out });
