@@ -26,6 +26,7 @@ describeServer('azurite', ({ host, port, accountName, accountKey, container }) =
   );
 
   describeReplication({
+    conditionalPut: /^works$/,
     replica: (path) => [
       ...['type: abs', `bucket: ${container}`, `path: ${path}`, `endpoint: ${endpoint}`],
       ...[`account-name: ${accountName}`, 'sync-interval: 100ms'],

@@ -23,6 +23,7 @@ describeServer('gcs', ({ host, port, bucket }) => {
   );
 
   describeReplication({
+    conditionalPut: /ignores the condition/,
     replica: (path) => ['type: gcs', `bucket: ${bucket}`, `path: ${path}`, 'sync-interval: 100ms'],
     // Google's library for Go wants the address without a scheme.
     env: { STORAGE_EMULATOR_HOST: `${host}:${port}` },

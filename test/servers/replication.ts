@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { SUBJECT, until } from '../support/process.ts';
+import { SUBJECT, runLitestream, until } from '../support/process.ts';
 import type { Binary } from '../support/process.ts';
 import { withRig } from '../support/process-rig.ts';
 import type { Rig } from '../support/process-rig.ts';
@@ -17,6 +17,8 @@ export interface ReplicaServer {
   readonly replica: (path: string) => readonly string[];
   /** For whoever uses it. */
   readonly env: Readonly<Record<string, string>>;
+  /** What doctor says of it. */
+  readonly conditionalPut: RegExp;
   /** The objects at `path`. */
   readonly open: (path: string) => ObjectStore | Promise<ObjectStore>;
 }
@@ -63,6 +65,39 @@ async function expectBothRestore(
 /** Defines the tests for `server`. */
 export function describeReplication(server: ReplicaServer): void {
   const { env } = server;
+
+  it('is well by doctor, which leaves nothing behind', async () => {
+    await withRig(async (rig) => {
+      await (await rig.application()).exec('CREATE TABLE t (x)');
+      const path = `doctor-${randomUUID()}`;
+      const config = await rig.config({ replica: server.replica(path) });
+      const args = ['doctor', '-json', '-config', config];
+      const { code, stdout, stderr } = await runLitestream({ binary: SUBJECT, args, env });
+      const findings = JSON.parse(stdout) as {
+        level: string;
+        subject: string;
+        check: string;
+        message: string;
+      }[];
+      const ofStore = findings.filter(({ subject }) => subject.includes('://'));
+      const wrong = ofStore.filter(({ level }) => level !== 'ok');
+      expect(wrong.filter(({ check }) => check !== 'store')).toEqual([]);
+      const checks = ofStore.map(({ check }) => check);
+      expect(checks).toEqual(
+        expect.arrayContaining(['list', 'put', 'get', 'ranged get', 'multipart', 'delete']),
+      );
+      expect(ofStore.find(({ check }) => check === 'conditional put')?.message).toMatch(
+        server.conditionalPut,
+      );
+      expect(code, stdout + stderr).toBe(0);
+      const store = await server.open(path);
+      try {
+        expect(await readAll(store.list(''))).toEqual([]);
+      } finally {
+        await store.close();
+      }
+    });
+  });
 
   it('loses nothing when it is killed again and again', async () => {
     const seed = chooseSeed();

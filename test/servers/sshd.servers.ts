@@ -128,6 +128,7 @@ describeServer('sshd', (sshd) => {
   });
 
   describeReplication({
+    conditionalPut: /not known to this kind/,
     replica: (path) => [
       ...['type: sftp', `host: ${host}:${port}`, `user: ${user}`, `key-path: ${keyPath}`],
       ...[`path: ${join(folder, path)}`, 'sync-interval: 100ms'],

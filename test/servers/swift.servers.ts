@@ -36,6 +36,7 @@ describeServer('swift', (swift) => {
   );
 
   describeReplication({
+    conditionalPut: /does not take it/,
     replica: (path) => [
       ...['type: s3', `bucket: ${swift.bucket}`, `path: ${path}`, `endpoint: http://${host}:${port}`],
       ...[`region: ${swift.region}`, 'sync-interval: 100ms'],
