@@ -25,7 +25,7 @@ export const DEFAULT_VERIFY_TIMEOUT_MS = 3600_000;
 /** The other side gives up first, and says why. */
 const GRACE_MS = 10_000;
 /** For what a process says without work. */
-const ANSWER_MS = 5000;
+const ANSWER_MS = 30_000;
 const PARALLELISM = 8;
 
 /** Of a database: the worst of its replicas decides. */
@@ -81,7 +81,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyAnswer> {
   try {
     const socket = await findSocket(database);
     // One that does not answer at all is not waited for as long as one that works.
-    await callControl(socket, { method: 'GET', path: '/status', signal: within(ANSWER_MS) });
+    await callControl(socket, { method: 'GET', path: '/status', signal: within(Math.min(ANSWER_MS, timeoutMs)) });
     const body = { database: database.path, replica, depth: options.depth, timeoutMs };
     const call = { method: 'POST', path: '/verify', body, signal: within(timeoutMs + GRACE_MS) } as const;
     return (await callControl(socket, call)) as VerifyAnswer;

@@ -11,7 +11,7 @@
 import { join } from 'node:path';
 import { createReadStream } from 'node:fs';
 import { sleep, throwIfAborted } from '../base/concurrency.ts';
-import { hasCode, messageOf } from '../base/errors.ts';
+import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { segmentKey } from '../format/names.ts';
 import { type Position, comparePositions, formatPosition } from '../format/position.ts';
@@ -128,6 +128,9 @@ class Verification {
     this.#stage = 'reading the objects of the replica';
     const check = await this.#check();
     throwIfAborted(signal);
+    if (source.position().generation !== position.generation) {
+      throw new LitestreamError('aborted', 'a new generation has begun');
+    }
     const problems = [...check.problems, ...this.#missingEnd(check)];
     // Deleted by somebody else than retention, which keeps the newest: nothing in the replica refers to it.
     if (depth === 'all' && known !== undefined && known === snapshotKey() && !check.keys.has(known)) {
@@ -203,6 +206,7 @@ class Verification {
   async #restore(path: string, position: Position): Promise<boolean> {
     const { name, store, logger, signal } = this.#request;
     this.#stage = `restoring ${formatPosition(position)}`;
+    logger.debug('restoring to verify', { position: formatPosition(position), path });
     try {
       await restore({
         replicas: [{ name, store }],

@@ -127,9 +127,9 @@ describe('a running replicate', () => {
     await new Promise<void>((resolve) => mute.listen(path, resolve));
     await writeRecord(metaPath, describeThisProcess('2026-01-01T00:00:00.000Z', path));
     try {
-      const { result, message } = await ask({ replica: 'a' });
+      const { result, message } = await ask({ replica: 'a', timeoutMs: 500 });
       expect(result).toBe('inconclusive');
-      expect(message).toMatch(/^no answer in time on .*not compared with the database; 2 objects/);
+      expect(message).toMatch(/^no answer in time on .*: not compared with the database; /);
       // It may run: its own record stays.
       expect(readdirSync(metaPath)).toEqual(['replicate.json']);
     } finally {

@@ -47,8 +47,8 @@ describe('beside a running replicate', () => {
       const app = await withApplication(rig);
       const config = await rig.config();
       await replicateAll(rig, config);
-      const load = app.load({ kind: 'write', seed: chooseSeed(), pauseMs: 5, mayBeBusy: false });
-      for (let i = 0; i < 3; i++) {
+      const load = app.load({ kind: 'write', seed: chooseSeed(), pauseMs: 40, mayBeBusy: false });
+      for (let i = 0; i < 2; i++) {
         const { code, stdout, stderr } = await verify('-json', '-config', config);
         expect(code, stdout + stderr).toBe(0);
         const [answer] = JSON.parse(stdout) as VerifyAnswer[];
