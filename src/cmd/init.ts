@@ -97,10 +97,11 @@ type Flags = FlagValues<typeof FLAGS>;
 export const command: Command = defineCommand({
   name: 'init',
   description:
-    'Finds the SQLite databases of the project in this folder and writes a config file for them: those of\n' +
-    "Rails' config/database.yml, else of the env files of Prisma or Drizzle, else every SQLite file below.\n" +
-    'Intervals and retention follow from what a database is for, by its name: primary, cache, queue, cable.\n' +
-    'Secrets stay variables. With a deployment flag it prints that file, and leaves a config that is there.\n\n' +
+    'Finds the SQLite databases of the project in this folder and writes a config file for them: those\n' +
+    "of Rails' config/database.yml, else of the env files of Prisma or Drizzle, else every one below.\n" +
+    'Intervals and retention follow from what a database is for, told by its name: primary, cache,\n' +
+    'queue or cable. Secrets stay variables. With a deployment flag it prints that file as well, and\n' +
+    'leaves a config that is there.\n\n' +
     'Exit code: 0 when the config is written (or kept, with a deployment flag), else 1.',
   forms: ['[flags] [DB_PATH...]'],
   flags: FLAGS,
