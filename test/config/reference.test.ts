@@ -29,7 +29,8 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
   \`LITESTREAM_AZURE_ACCOUNT_KEY\` stands for an abs replica's \`account-key\`; gcs takes Google's application default credentials.
 - **URLs.** \`file:///backups/app\`, \`s3://BUCKET/PATH\`, \`abs://ACCOUNT@CONTAINER/PATH\`, \`gcs://BUCKET/PATH\` (or \`gs://\`),
   \`sftp://USER:PASSWORD@HOST:PORT/PATH\`. With s3, the hosts \`BUCKET.s3.REGION.backblazeb2.com\`, \`BUCKET.REGION.digitaloceanspaces.com\`,
-  \`BUCKET.s3.REGION.scw.cloud\`, \`BUCKET.REGION.linodeobjects.com\`, \`BUCKET.s3.filebase.com\` and \`BUCKET.localhost:PORT\` set the endpoint by themselves.
+  \`BUCKET.s3.REGION.scw.cloud\`, \`BUCKET.REGION.linodeobjects.com\`, \`BUCKET.s3.filebase.com\`,
+  \`BUCKET.ACCOUNT.r2.cloudflarestorage.com\`, \`BUCKET.fly.storage.tigris.dev\`, \`BUCKET.t3.storage.dev\` and \`BUCKET.localhost:PORT\` set the endpoint by themselves.
 - **Providers.** By the host of the endpoint, these get the settings that they need (region, path style, signing, Content-MD5, parts of an upload at once):
   ${providers()}.
   Other servers get path style and region \`us-east-1\`. A replica's own keys go before all of it. Supabase needs \`region\`; Storj is cheaper with \`part-size: 64MB\`.
