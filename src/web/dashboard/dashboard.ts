@@ -3,23 +3,18 @@
  * database, and asks the running `replicate` for everything; only when none runs, it asks the replicas.
  */
 
-import { createLogger, type Logger } from '../../base/logger.ts';
-import { exportCredentials, findConfigPath, loadConfig } from '../../config/index.ts';
+import { type Logger, createLogger } from '../../base/logger.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
 import { openStore } from '../../storage/registry.ts';
 import { type Authentication, credentialsOf } from './access.ts';
 import { type DashboardAppearance, type DashboardHandler, createHandler } from './handler.ts';
-import { describeError, errorResponse } from './responses.ts';
 import { ReplicatedSource } from './source.ts';
 
 export type { Authentication, Credentials } from './access.ts';
 export type { DashboardAppearance, DashboardHandler } from './handler.ts';
 
 export interface DashboardOptions extends DashboardAppearance {
-  /** The config file; default: where the commands find it. It is read at the first request. */
-  readonly config?: string | undefined;
-  /** In place of a config file. */
-  readonly databases?: readonly DatabaseOptions[] | undefined;
+  readonly databases: readonly DatabaseOptions[];
   /** What the paths of requests begin with, such as `/admin/litestream`; default: nothing. */
   readonly basePath?: string | undefined;
   /**
@@ -36,47 +31,16 @@ export interface DashboardOptions extends DashboardAppearance {
 }
 
 /**
- * Makes the dashboard; nothing is read or asked before the first request. What cannot be had is the answer to a request, never an
- * exception.
- * @throws LitestreamError 'config' when one of LITESTREAM_USERNAME and LITESTREAM_PASSWORD is missing
+ * Makes the dashboard; nothing is asked before the first request.
+ * @throws LitestreamError 'config' when one of LITESTREAM_USERNAME and LITESTREAM_PASSWORD is missing, 'not-found' when the
+ *   package was not built
  */
-export function createDashboard(options: DashboardOptions = {}): DashboardHandler {
-  const env = options.env ?? process.env;
+export function createDashboard(options: DashboardOptions): DashboardHandler {
+  const { databases, env = process.env } = options;
   const logger =
     options.logger ??
     createLogger({ format: 'text', level: 'WARN', write: (line) => void process.stderr.write(line) });
   const auth = options.auth ?? credentialsOf(env);
-  let opened: Promise<DashboardHandler> | undefined;
-  const open = async (): Promise<DashboardHandler> => {
-    const databases = options.databases ?? (await configured(options.config, env));
-    const source = new ReplicatedSource({ databases, openStore: (store) => openStore(store), logger });
-    return createHandler({ ...options, source, auth, logger });
-  };
-  return {
-    async fetch(request) {
-      opened ??= open();
-      try {
-        return await (await opened).fetch(request);
-      } catch (error) {
-        // A config file that was mended is read again.
-        opened = undefined;
-        logger.error('dashboard', { error: describeError(error) });
-        return errorResponse(error);
-      }
-    },
-    async close() {
-      await (await opened?.catch(() => undefined))?.close();
-    },
-  };
-}
-
-async function configured(
-  config: string | undefined,
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<readonly DatabaseOptions[]> {
-  const cwd = process.cwd();
-  const own = { ...env };
-  exportCredentials(own);
-  const path = findConfigPath(config, own, cwd);
-  return (await loadConfig(path, { expandEnv: true, env: own, cwd })).databases;
+  const source = new ReplicatedSource({ databases, openStore: (store) => openStore(store), logger });
+  return createHandler({ ...options, source, auth, logger });
 }
