@@ -81,7 +81,11 @@ export async function verify(options: VerifyOptions): Promise<VerifyAnswer> {
   try {
     const socket = await findSocket(database);
     // One that does not answer at all is not waited for as long as one that works.
-    await callControl(socket, { method: 'GET', path: '/status', signal: within(Math.min(ANSWER_MS, timeoutMs)) });
+    await callControl(socket, {
+      method: 'GET',
+      path: '/status',
+      signal: within(Math.min(ANSWER_MS, timeoutMs)),
+    });
     const body = { database: database.path, replica, depth: options.depth, timeoutMs };
     const call = { method: 'POST', path: '/verify', body, signal: within(timeoutMs + GRACE_MS) } as const;
     return (await callControl(socket, call)) as VerifyAnswer;
