@@ -9,6 +9,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { LitestreamError } from '../base/errors.ts';
+import type { WritablePath } from '../sqlite/writable-path.ts';
 
 /** Locks that come and go are waited for so long. */
 const PATIENCE_MS = 2000;
@@ -51,9 +52,9 @@ export class ExclusiveHold {
 
   /**
    * Locks the database and copies its WAL into the file, which is then the whole database.
-   * @throws LitestreamError 'busy' when it is in use, 'permission' when it cannot be written, 'disk-full', 'io'
+   * @throws LitestreamError 'busy' when it is in use, 'disk-full', 'io'
    */
-  static async begin(path: string): Promise<ExclusiveHold> {
+  static async begin(path: WritablePath): Promise<ExclusiveHold> {
     const driver = createRequire(import.meta.url).resolve('better-sqlite3');
     const child = spawn(process.execPath, ['-e', PROGRAM, driver, path, String(PATIENCE_MS)], {
       stdio: ['pipe', 'pipe', 'ignore'],
@@ -73,11 +74,7 @@ export class ExclusiveHold {
       throw new LitestreamError('busy', `database ${path} is in use: stop what uses it first`);
     }
     throw new LitestreamError(
-      /^SQLITE_FULL/.test(code)
-        ? 'disk-full'
-        : /^SQLITE_(READONLY|PERM|CANTOPEN)/.test(code)
-          ? 'permission'
-          : 'io',
+      /^SQLITE_FULL/.test(code) ? 'disk-full' : 'io',
       `lock database ${path}, to replace it: ${problem}`,
     );
   }

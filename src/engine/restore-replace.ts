@@ -9,8 +9,9 @@ import { copyFile, link, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { syncDirectory } from '../base/durable-file.ts';
-import { hasCode, systemCode, wrapError } from '../base/errors.ts';
+import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { type WritablePath, findWritable } from '../sqlite/writable-path.ts';
 import { DatabaseLock } from './database-lock.ts';
 import { ExclusiveHold } from './exclusive-hold.ts';
 import { refuseUsed } from './file-users.ts';
@@ -63,7 +64,7 @@ export class Replacement {
     let hold: ExclusiveHold | undefined;
     try {
       refuseUsed(path, ['', '-wal', '-shm']);
-      hold = await ExclusiveHold.begin(path);
+      hold = await ExclusiveHold.begin(writablePath(path));
       if (hold.problem !== undefined) {
         logger.warn('old database is damaged, replacing it as it is', { path, error: hold.problem });
       }
@@ -97,6 +98,16 @@ export class Replacement {
     await this.#hold.end();
     this.#lock?.release();
   }
+}
+
+/** A user who may only read it gets no lock that proves anything. */
+function writablePath(path: string): WritablePath {
+  const writable = findWritable(path);
+  if (writable !== undefined) return writable;
+  throw new LitestreamError(
+    'permission',
+    `cannot restore, ${path} or its folder cannot be written by this user`,
+  );
 }
 
 async function linkOrCopy(path: string, target: string): Promise<void> {

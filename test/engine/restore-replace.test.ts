@@ -8,6 +8,7 @@ import { createLogger } from '../../src/base/logger.ts';
 import { DatabaseLock } from '../../src/engine/database-lock.ts';
 import { ExclusiveHold } from '../../src/engine/exclusive-hold.ts';
 import { type RestoreRequest, type RestoreResult, restore } from '../../src/engine/restore.ts';
+import { findWritable } from '../../src/sqlite/writable-path.ts';
 import { openStore } from '../../src/storage/registry.ts';
 import { runLitestream, until } from '../support/process.ts';
 import { SHIM_SUPPORTED, buildShim } from '../support/shim.ts';
@@ -95,7 +96,7 @@ describe('with force, a database that is there', () => {
     const { code, stderr } = await runLitestream({ binary: 'ours', args, userId: 1001 });
     expect([code, stderr]).toMatchObject([
       1,
-      expect.stringMatching(/lock database .*app\.db, to replace it/),
+      expect.stringMatching(/app\.db or its folder cannot be written/),
     ]);
     expect(rowsOf(out)).toBe(OLD_ROWS);
   });
@@ -121,9 +122,9 @@ describe('with force, a database that is there', () => {
     await makeOld();
     const application = await openSqlite({ path: out });
     await application.all('SELECT * FROM t');
-    await expect(ExclusiveHold.begin(out)).rejects.toMatchObject({ code: 'busy' });
+    await expect(ExclusiveHold.begin(findWritable(out)!)).rejects.toMatchObject({ code: 'busy' });
     await application.kill();
-    const hold = await ExclusiveHold.begin(out);
+    const hold = await ExclusiveHold.begin(findWritable(out)!);
     try {
       expect(statSync(`${out}-wal`).size).toBe(0);
       const other = withSqlite({ path: out, timeoutMs: 0 }, (sqlite) => sqlite.all('SELECT * FROM t'));
