@@ -283,22 +283,35 @@ describe('several processes', () => {
     'that restore a missing database at the same time restore it once, and all have it',
     { timeout: TIMEOUT_MS },
     async () => {
-      await withApplications(async ({ dir, database, start }) => {
-        const first = start();
-        await first.event('ready');
-        for (let i = 0; i < 5; i++) await first.get('/write');
-        await first.get('/sync');
-        await first.end('SIGKILL');
-        await fs.rm(join(dir, 'data'), { recursive: true });
-        const application = start({ env: { APP_WORKERS: '3' } });
-        await application.event('ready');
-        const missing = application.said.flatMap((said) => (said.missing ? [said.missing] : []));
-        expect(missing.flat()).toContainEqual({ path: database, restored: true });
-        expect(
-          application.said.filter(({ message }) => message === 'renaming database from temporary location'),
-        ).toHaveLength(1);
-        expect(await application.get('/count')).toEqual({ n: 5 });
-      });
+      const server = await S3Server.start();
+      try {
+        await withApplications(async ({ dir, database, start }) => {
+          const where = { bucket: 'bucket', endpoint: server.endpoint, region: 'us-east-1' };
+          const options = { databases: [database], ...where, ...server.credentials };
+          const first = start({ options });
+          const { pid = 0 } = await first.event('ready');
+          for (let i = 0; i < 5; i++) await first.get('/write');
+          await first.get('/sync');
+          await first.end('SIGKILL');
+          await until(() => !lives(pid));
+          await fs.rm(join(dir, 'data'), { recursive: true });
+          // Long enough for all of them to find the database missing.
+          server.latencyMs = 500;
+          const application = start({ options, env: { APP_WORKERS: '3' } });
+          await until(() => application.said.filter(({ missing }) => missing).length === 3, {
+            timeoutMs: 60_000,
+            describe: () => application.log(),
+          });
+          const missing = application.said.flatMap((said) => said.missing ?? []);
+          expect(missing).toContainEqual({ path: database, restored: true });
+          expect(
+            application.said.filter(({ message }) => message === 'renaming database from temporary location'),
+          ).toHaveLength(1);
+          expect(await application.get('/count')).toEqual({ n: 5 });
+        });
+      } finally {
+        await server.close();
+      }
     },
   );
 });
