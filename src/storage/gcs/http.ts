@@ -8,6 +8,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { Socket } from 'node:net';
 import { allowManyListeners } from '../../base/concurrency.ts';
+import { newTunnelAgent } from '../tunnel-agent.ts';
 
 /** How long the parts of a request may take. */
 export interface GcsTimeouts {
@@ -29,10 +30,11 @@ export interface HttpRequest {
 export class HttpClient {
   readonly #timeouts: GcsTimeouts;
   readonly #plain = new http.Agent({ keepAlive: true });
-  readonly #secure = new https.Agent({ keepAlive: true });
+  readonly #secure: https.Agent;
 
   constructor(timeouts: GcsTimeouts) {
     this.#timeouts = timeouts;
+    this.#secure = newTunnelAgent(timeouts.connectMs);
   }
 
   /**
