@@ -3,7 +3,7 @@
 import type { Asset } from './assets.ts';
 import { Html, html } from './view/html.ts';
 import { mainView } from './view/main-view.ts';
-import { DENSE_FROM, type Overview } from './view/overview.ts';
+import type { Overview } from './view/overview.ts';
 import { sentence } from './view/summary.ts';
 
 export interface PageOptions {
@@ -19,13 +19,12 @@ export interface PageOptions {
 export function page(overview: Overview, options: PageOptions): string {
   const { title, footer, logo, scripts, styles, csrfToken } = options;
   const nowMs = Date.parse(overview.at);
-  const { databases } = overview.status;
   const view = {
     zone: 'utc',
     nowMs,
     filter: '',
     state: 'all',
-    opened: new Set(databases.length < DENSE_FROM ? [] : []),
+    opened: new Set<string>(),
     connection: 'static',
   } as const;
   const { tone, title: said } = sentence(overview);

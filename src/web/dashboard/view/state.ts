@@ -18,8 +18,14 @@ const STATES: Readonly<Record<string, readonly [word: string, sign: string]>> = 
   unknown: ['Not askable', '?'],
 };
 
-export function stateWord(state: string): string {
+function stateWord(state: string): string {
   return STATES[state]?.[0] ?? state;
+}
+
+/** In the middle of a sentence: `failing`, but `WAL blocked`. */
+export function stateInSentence(state: string): string {
+  const word = stateWord(state);
+  return /^[A-Z][a-z]/.test(word) ? word.charAt(0).toLowerCase() + word.slice(1) : word;
 }
 
 export function badge(state: string, healthy: boolean): Html {

@@ -2,7 +2,7 @@
 
 import { type Html, html } from './html.ts';
 import { type DatabaseView, type Overview, type View, lagOf, shortNames, sorted } from './overview.ts';
-import { stateWord } from './state.ts';
+import { stateInSentence } from './state.ts';
 import { ago, durationWords, plural } from './words.ts';
 
 /** More are told by their cards. */
@@ -39,7 +39,7 @@ export function sentence({ status }: Pick<Overview, 'status'>): Sentence {
       return { tone: 'bad', title, detail: ill.length === databases.length ? '' : detail };
     }
     const lag = lagOf(worst);
-    const what = lag ? `${durationWords(lag)} of commits not stored` : stateWord(worst.state);
+    const what = lag ? `${durationWords(lag)} of commits not stored` : stateInSentence(worst.state);
     const others =
       databases.length > 1
         ? `The other ${plural(databases.length - 1, 'database')} ${databases.length > 2 ? 'are' : 'is'} stored.`
@@ -82,7 +82,8 @@ function problem(database: DatabaseView, name: string | undefined, { nowMs }: Vi
   const { reason, remedy, state } = database;
   const since = 'since' in database ? database.since : null;
   return html`<li>
-    <strong>${name}</strong>: ${reason ?? state}${since !== null && html`, for ${agoWithout(since, nowMs)}`}.
+    <strong>${name}</strong>:
+    ${reason ?? stateInSentence(state)}${since !== null && html`, for ${agoWithout(since, nowMs)}`}.
     ${remedy !== null && html`<span class="remedy">What to do: ${remedy}.</span>`}
   </li>`;
 }
