@@ -311,6 +311,10 @@ describe('actions', () => {
     await next(/"action":"verify","state":"running"/);
     finish({ result: 'ok', message: 'restores to the database' });
     await next(/"action":"verify","state":"done".*ok: restores to the database/);
+    await post(made, '/api/verify', { database: '/data/app.db' }, own(await session(made)));
+    await next(/"action":"verify","state":"running"/);
+    finish({ result: 'failed', message: 'page 3 differs' });
+    await next(/"action":"verify","state":"failed".*failed: page 3 differs/);
     await made.close();
     await expect(next(/never/)).rejects.toThrow('the stream ended');
   });

@@ -52,7 +52,8 @@ export class Activities {
     try {
       const answer = await this.#source.call(`/${item.action}`, { database: item.database });
       item.message = inWords(item.action, answer);
-      item.state = 'done';
+      // A replica that does not restore is no success, though finding that out was.
+      item.state = (answer as { readonly result?: string }).result === 'failed' ? 'failed' : 'done';
     } catch (error) {
       item.message = messageOf(error);
       item.state = 'failed';
