@@ -4,7 +4,8 @@ import { createServer } from 'node:http';
 import { LitestreamError, messageOf, systemCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { type BindAddress, isLoopback, reachableHost } from './bind-address.ts';
-import { type FetchHandler, nodeListener } from './node-http.ts';
+import type { FetchHandler } from './fetch-handler.ts';
+import { toNodeHandler } from './node-http.ts';
 
 /** Idle browsers keep connections; a request itself is short. */
 const HEADERS_TIMEOUT_MS = 20_000;
@@ -28,7 +29,7 @@ export interface ServeOptions {
 export async function serve({ address, fetch, logger }: ServeOptions): Promise<WebServer> {
   const { host, port: wanted, text } = address;
   const server = createServer(
-    nodeListener(fetch, (error) => logger.error('web server', { error: messageOf(error) })),
+    toNodeHandler(fetch, { onError: (error) => logger.error('web server', { error: messageOf(error) }) }),
   );
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   try {

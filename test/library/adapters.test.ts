@@ -10,7 +10,7 @@ import Koa from 'koa';
 import { afterEach, describe, expect, it } from 'vitest';
 import * as expressAdapter from '../../src/library/adapters/express.ts';
 import { dashboard as fastifyDashboard, toFastifyPlugin } from '../../src/library/adapters/fastify.ts';
-import type { FetchHandler } from '../../src/library/adapters/fetch-handler.ts';
+import type { FetchHandler } from '../../src/web/fetch-handler.ts';
 import { dashboard as honoDashboard, toHonoHandler } from '../../src/library/adapters/hono.ts';
 import { dashboard as koaDashboard, toKoaMiddleware } from '../../src/library/adapters/koa.ts';
 import * as nextAdapter from '../../src/library/adapters/next.ts';

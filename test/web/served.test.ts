@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { callControl } from '../../src/control/client.ts';
-import { nodeListener } from '../../src/web/node-http.ts';
+import { toNodeHandler } from '../../src/web/node-http.ts';
 import { type Rig, withRig } from '../support/process-rig.ts';
 import { type LitestreamProcess, runLitestream, startLitestream, until } from '../support/process.ts';
 
@@ -194,7 +194,7 @@ describe('a handler behind node:http', () => {
   });
 
   async function listen(handler: (request: Request) => Promise<Response>): Promise<string> {
-    server = createServer(nodeListener(handler, (error) => errors.push(error)));
+    server = createServer(toNodeHandler(handler, { onError: (error) => errors.push(error) }));
     await new Promise<void>((resolve) => server?.listen(0, '127.0.0.1', resolve));
     return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
@@ -276,7 +276,7 @@ describe('a handler behind node:http', () => {
   test('a handler that throws is a 500, and is told', async () => {
     const url = await listen(() => Promise.reject(new Error('bug')));
     const response = await fetch(url);
-    expect([response.status, await response.text()]).toEqual([500, 'internal error\n']);
+    expect([response.status, await response.text()]).toEqual([500, 'internal server error\n']);
     expect(errors).toEqual([new Error('bug')]);
   });
 });

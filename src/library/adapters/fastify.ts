@@ -4,11 +4,11 @@
 
 import type { FastifyPluginAsync } from 'fastify';
 import { type DashboardOptions, createDashboard } from '../dashboard.ts';
-import type { FetchHandler } from './fetch-handler.ts';
+import type { FetchHandler } from '../../web/fetch-handler.ts';
 import { serve } from './node.ts';
 
 export type { DashboardOptions } from '../dashboard.ts';
-export type { FetchHandler } from './fetch-handler.ts';
+export type { FetchHandler } from '../../web/fetch-handler.ts';
 
 /** The dashboard as a plugin, at the `prefix` that it is registered with. It is closed with the application. */
 export const dashboard: FastifyPluginAsync<DashboardOptions> = async (app, options) => {

@@ -2,10 +2,10 @@
 
 import type { Context } from 'hono';
 import { type Dashboard, type DashboardOptions, createDashboard } from '../dashboard.ts';
-import { type FetchHandler, answerUnder, baseOf } from './fetch-handler.ts';
+import { type FetchHandler, answerUnder, baseOf } from '../../web/fetch-handler.ts';
 
 export type { DashboardOptions } from '../dashboard.ts';
-export type { FetchHandler } from './fetch-handler.ts';
+export type { FetchHandler } from '../../web/fetch-handler.ts';
 
 /** The dashboard for the route `PATH/*`. */
 export function dashboard(

@@ -2,11 +2,11 @@
 
 import type { Middleware } from 'koa';
 import { type Dashboard, type DashboardOptions, createDashboard } from '../dashboard.ts';
-import { type FetchHandler, trimBase } from './fetch-handler.ts';
+import { type FetchHandler, trimBase } from '../../web/fetch-handler.ts';
 import { serve } from './node.ts';
 
 export type { DashboardOptions } from '../dashboard.ts';
-export type { FetchHandler } from './fetch-handler.ts';
+export type { FetchHandler } from '../../web/fetch-handler.ts';
 
 /** The dashboard at `path`; without one at the root, as under koa-mount. */
 export function dashboard(

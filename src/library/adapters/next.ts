@@ -6,7 +6,7 @@
 
 import { type Dashboard, type DashboardOptions, createDashboard } from '../dashboard.ts';
 import { type Replication, type ReplicationOptions, startReplication } from '../replication.ts';
-import { type FetchHandler, answerUnder, baseOf } from './fetch-handler.ts';
+import { type FetchHandler, answerUnder, baseOf } from '../../web/fetch-handler.ts';
 
 export type { DashboardOptions } from '../dashboard.ts';
 export type { ReplicationOptions } from '../replication.ts';
