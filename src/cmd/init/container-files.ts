@@ -17,7 +17,9 @@ accessories:
     cmd: replicate
     volumes:
       # The application's volume, by the name that it has there.
-${mounts.join('')}    files:
+${mounts.join('')}      # To mount it read-only, write :ro behind it and add a place for state (docs/deploy/read-only.md):
+      # - "litestream_state:/var/lib/litestream"
+    files:
       - ${configFile}:/etc/litestream.yml
     env:
       secret:
