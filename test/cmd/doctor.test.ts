@@ -422,8 +422,10 @@ describe('the command', () => {
   it('prints a line for each check, and ends with 0 when none failed', async () => {
     const { code, stdout, stderr } = await runLitestream(launch(url()));
     expect(stderr).toBe('');
-    expect(stdout).toMatch(/^replica: s3:\/\/bucket\/db \(endpoint \S+\)\n {2}ok {7}list: works\n/);
-    expect(stdout).toMatch(/\n9 ok, 0 warnings, 0 failures\n$/);
+    expect(stdout).toMatch(
+      /^replica: s3:\/\/bucket\/db \(endpoint \S+\)\n {2}ok {7}provider: MinIO\n {2}ok {7}list: works\n/,
+    );
+    expect(stdout).toMatch(/\n11 ok, 0 warnings, 0 failures\n$/);
     expect(code).toBe(0);
     expect(server.bucket().keys()).toEqual([]);
   });
