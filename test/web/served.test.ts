@@ -152,8 +152,12 @@ test('a snapshot is taken when it is asked for, as soon as it would hold somethi
     await application.exec('CREATE TABLE t (x)');
     // Without the wish there would be no second snapshot for a day.
     await rig.replicate({ database: ['checkpoint-interval: 1h'] });
-    await rig.snapshotStored();
     const socket = join(rig.metaDir, 'control.sock');
+    // Else the first one would be the answer.
+    await until(async () => {
+      const request = { method: 'GET', path: '/status', signal: AbortSignal.timeout(60_000) } as const;
+      return JSON.stringify(await callControl(socket, request).catch(() => '')).includes('"lastSnapshot":{');
+    });
     const taken = callControl(socket, {
       method: 'POST',
       path: '/snapshot',
