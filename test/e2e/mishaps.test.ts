@@ -89,34 +89,38 @@ describe('a second replicate on the same database', () => {
 });
 
 describe('one broken replica of two', () => {
-  it('holds back neither the other nor the database, and catches up in the same generation', async () => {
-    await withRig(async (rig) => {
-      const broken = join(rig.dir, 'broken');
-      await fs.writeFile(broken, '');
-      const app = await rig.application();
-      await app.load({ kind: 'write', seed: 1, steps: 5, rollbackShare: 0 });
-      const both = await rig.replicate({
-        database: ['min-checkpoint-page-count: 20'],
-        moreReplicas: [[`path: ${broken}`, 'name: broken', 'sync-interval: 20ms']],
+  it(
+    'holds back neither the other nor the database, and catches up in the same generation',
+    { timeout: 150_000 },
+    async () => {
+      await withRig(async (rig) => {
+        const broken = join(rig.dir, 'broken');
+        await fs.writeFile(broken, '');
+        const app = await rig.application();
+        await app.load({ kind: 'write', seed: 1, steps: 5, rollbackShare: 0 });
+        const both = await rig.replicate({
+          database: ['min-checkpoint-page-count: 20'],
+          moreReplicas: [[`path: ${broken}`, 'name: broken', 'sync-interval: 20ms']],
+        });
+        await rig.snapshotStored();
+        const generation = await rig.generation();
+        for (let round = 0; round < 10; round++) {
+          await app.load({ kind: 'write', seed: round, steps: 20, rollbackShare: 0 });
+          await rig.caughtUp();
+        }
+        await fs.rm(broken);
+        // No new write: the retry alone brings it up. On a slow machine the pauses before it have grown to half a minute.
+        const url = `file://${broken}`;
+        await until(async () => (await rig.restore({ url })).code === 0, { timeoutMs: 60_000 });
+        const caughtUp = await rig.caughtUp({ url });
+        expect(caughtUp).toBeDefined();
+        expect(await rig.generation()).toBe(generation);
+        await app.close();
+        expect((await both.stop()).code).toBe(0);
+        expect(await compareDatabases(rig.database, await rig.restored({ url }))).toBeUndefined();
       });
-      await rig.snapshotStored();
-      const generation = await rig.generation();
-      for (let round = 0; round < 10; round++) {
-        await app.load({ kind: 'write', seed: round, steps: 20, rollbackShare: 0 });
-        await rig.caughtUp();
-      }
-      await fs.rm(broken);
-      // No new write: the retry alone brings it up.
-      const caughtUp = await rig.caughtUp({ url: `file://${broken}` });
-      expect(caughtUp).toBeDefined();
-      expect(await rig.generation()).toBe(generation);
-      await app.close();
-      expect((await both.stop()).code).toBe(0);
-      expect(
-        await compareDatabases(rig.database, await rig.restored({ url: `file://${broken}` })),
-      ).toBeUndefined();
-    });
-  });
+    },
+  );
 });
 
 describe('a replica whose folder is deleted while it is written to', () => {
