@@ -4,12 +4,10 @@
  */
 
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { writeFileDurably } from '../base/durable-file.ts';
-import { messageOf, systemCode, wrapError } from '../base/errors.ts';
+import { messageOf } from '../base/errors.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { ReplicaContext } from './replica-context.ts';
+import { readReplicaRecord, writeReplicaRecord } from './replica-record.ts';
 import type { SegmentEnd } from './replica-segment.ts';
 
 export interface StoredSegment {
@@ -63,7 +61,7 @@ export class EncryptionMemory {
 
   #write(record: EncryptionRecord): Promise<void> {
     const { source, options } = this.#context;
-    return writeEncryptionRecord(source.metaPath, options.name, record);
+    return writeReplicaRecord(source.metaPath, 'encryption', options.name, record);
   }
 }
 
@@ -73,38 +71,13 @@ function recipientsDigest({ encryption }: StoreConfig): string | undefined {
   return createHash('sha256').update(encryption.recipients.toSorted().join('\n')).digest('hex');
 }
 
-function recordPath(metaPath: string, replica: string): string {
-  return join(metaPath, `encryption-${encodeURIComponent(replica)}.json`);
-}
-
-/** Replaces the record, durably. @throws LitestreamError */
-async function writeEncryptionRecord(
-  metaPath: string,
-  replica: string,
-  record: EncryptionRecord,
-): Promise<void> {
-  const path = recordPath(metaPath, replica);
-  try {
-    await writeFileDurably(path, `${JSON.stringify(record)}\n`);
-  } catch (error) {
-    throw wrapError(error, `write ${path}`);
-  }
-}
-
 /** The record; undefined when there is none, or none that makes sense. @throws LitestreamError when it is unreadable */
 async function readEncryptionRecord(
   metaPath: string,
   replica: string,
 ): Promise<EncryptionRecord | undefined> {
-  const path = recordPath(metaPath, replica);
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw wrapError(error, `read ${path}`);
-  }
-  return parseRecord(text);
+  const text = await readReplicaRecord(metaPath, 'encryption', replica);
+  return text === undefined ? undefined : parseRecord(text);
 }
 
 function parseRecord(text: string): EncryptionRecord | undefined {

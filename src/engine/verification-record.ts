@@ -1,9 +1,8 @@
 /** The result of the last verification of a replica, kept in the meta directory so that it outlives the process. */
 
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { makeDirectories, writeFileDurably } from '../base/durable-file.ts';
-import { systemCode, wrapError } from '../base/errors.ts';
+import { makeDirectories } from '../base/durable-file.ts';
+import { wrapError } from '../base/errors.ts';
+import { readReplicaRecord, recordPath, writeReplicaRecord } from './replica-record.ts';
 
 export interface Verification {
   /** When it ended, in ISO 8601. */
@@ -21,36 +20,24 @@ export function supersedes(next: Verification, before: Verification | undefined)
   return next.result !== 'inconclusive' || before?.result !== 'failed';
 }
 
-function recordPath(metaPath: string, replica: string): string {
-  return join(metaPath, `verification-${encodeURIComponent(replica)}.json`);
-}
-
 /** Replaces the record, durably. @throws LitestreamError */
 export async function writeVerification(
   metaPath: string,
   replica: string,
   verification: Verification,
 ): Promise<void> {
-  const path = recordPath(metaPath, replica);
   try {
     await makeDirectories(metaPath, 0o700);
-    await writeFileDurably(path, `${JSON.stringify(verification)}\n`);
   } catch (error) {
-    throw wrapError(error, `write ${path}`);
+    throw wrapError(error, `write ${recordPath(metaPath, 'verification', replica)}`);
   }
+  await writeReplicaRecord(metaPath, 'verification', replica, verification);
 }
 
 /** The record; undefined when there is none, or none that makes sense. @throws LitestreamError when it is unreadable */
 export async function readVerification(metaPath: string, replica: string): Promise<Verification | undefined> {
-  const path = recordPath(metaPath, replica);
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw wrapError(error, `read ${path}`);
-  }
-  return parseVerification(text);
+  const text = await readReplicaRecord(metaPath, 'verification', replica);
+  return text === undefined ? undefined : parseVerification(text);
 }
 
 function parseVerification(text: string): Verification | undefined {
