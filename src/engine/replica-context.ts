@@ -38,6 +38,8 @@ export interface ReplicaContext {
     /** Nothing can become deletable before another snapshot is written. */
     retentionSettled: boolean;
     validatedAtMs: number;
+    /** The generation whose replication was begun last: something of it may be stored. */
+    begun: string | undefined;
   };
 }
 

@@ -9,7 +9,7 @@ import { EncryptionMemory } from './encryption-record.ts';
 import { warnOfOlderHistory } from './older-history.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
 import { keepRetention } from './replica-housekeeping.ts';
-import { learnPosition } from './replica-position.ts';
+import { NOTHING_STORED, learnPosition } from './replica-position.ts';
 import { ReplicaProgress } from './replica-progress.ts';
 import { type VerificationTarget, keepVerifying } from './replica-verification.ts';
 import { linkSignals, pause } from './replica-wait.ts';
@@ -166,14 +166,15 @@ export class GenerationReplication {
 
   /** Undefined when the generation cannot be continued and a stop came before the next one. */
   async #learn(store: ObjectStore): Promise<ReplicaProgress | undefined> {
-    const { source, logger, stats } = this.#context;
+    const { source, logger, stats, schedule } = this.#context;
     const { signal } = this.#controller;
     const memory = new EncryptionMemory(this.#context, this.generation);
+    const untouched = schedule.begun !== this.generation && source.isNewGeneration(this.generation);
     const start = await persist(this.#context, 'monitor', signal, async () => {
       const record = await memory.recall();
       const { recipients } = memory;
       const learning = { store, source, generation: this.generation, recipients, record, signal };
-      const point = await learnPosition(learning);
+      const point = untouched ? NOTHING_STORED : await learnPosition(learning);
       if (point.broken === undefined) await memory.begin(record);
       return point;
     });
@@ -184,6 +185,7 @@ export class GenerationReplication {
     if (!start.stored && !start.snapshot && source.isFirstGeneration()) {
       void warnOfOlderHistory(this.#context, store, signal);
     }
+    schedule.begun = this.generation;
     this.#setSnapshot(start.snapshot);
     stats.oldestSnapshotAtMs ??= start.oldestSnapshotAtMs;
     const context = { store, source, logger, stats, memory };

@@ -23,6 +23,15 @@ export interface StartingPoint {
   readonly broken: string | undefined;
 }
 
+/** Of a generation that is new: there is nothing to ask a store for. */
+export const NOTHING_STORED: StartingPoint = {
+  stored: undefined,
+  end: undefined,
+  snapshot: undefined,
+  oldestSnapshotAtMs: undefined,
+  broken: undefined,
+};
+
 export interface Learning {
   readonly store: ObjectStore;
   readonly source: SegmentSource;
@@ -40,8 +49,10 @@ export interface Learning {
  */
 export async function learnPosition(learning: Learning): Promise<StartingPoint> {
   const { store, generation, signal } = learning;
-  const snapshots = await listSnapshots(store, generation, { signal });
-  const segments = await listSegments(store, generation, { signal });
+  const [snapshots, segments] = await Promise.all([
+    listSnapshots(store, generation, { signal }),
+    listSegments(store, generation, { signal }),
+  ]);
   const snapshot = snapshots.at(-1);
   const oldestSnapshotAtMs = snapshots[0]?.createdAt.getTime();
   const unknown = { stored: undefined, end: undefined, snapshot, oldestSnapshotAtMs };

@@ -72,6 +72,7 @@ export class Replica {
         retentionCheckedAtMs: clock(),
         retentionSettled: false,
         validatedAtMs: clock(),
+        begun: undefined,
       },
     };
   }

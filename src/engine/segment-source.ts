@@ -42,6 +42,8 @@ export interface SegmentSource {
   position(): Position;
   /** Whether nothing was known here of the database before the present generation: replicas may hold another one's. */
   isFirstGeneration(): boolean;
+  /** Whether it is the present one and was begun, under a name that is new, by this process. */
+  isNewGeneration(generation: string): boolean;
   /** Called after each advance of position(), synchronously and often: do no work in it. Returns the unsubscriber. */
   onAdvance(listener: () => void): () => void;
   /** Copies what is committed by now, so that the upload that follows holds it too. Never rejects. */

@@ -8,7 +8,13 @@ import type { ShadowWal } from './shadow-wal.ts';
 
 export abstract class ShadowSource implements Pick<
   SegmentSource,
-  'isFirstGeneration' | 'indexEnd' | 'hasIndex' | 'commitTimes' | 'readShadow' | 'contains'
+  | 'isFirstGeneration'
+  | 'isNewGeneration'
+  | 'indexEnd'
+  | 'hasIndex'
+  | 'commitTimes'
+  | 'readShadow'
+  | 'contains'
 > {
   abstract readonly path: string;
   /** The present one, or the last one while the database is not open. */
@@ -16,6 +22,10 @@ export abstract class ShadowSource implements Pick<
 
   isFirstGeneration(): boolean {
     return this.shadow?.isFirst ?? false;
+  }
+
+  isNewGeneration(generation: string): boolean {
+    return this.shadow?.generation === generation && this.shadow.isNew;
   }
 
   indexEnd(index: number): number {

@@ -60,6 +60,8 @@ export class ShadowWal {
   readonly generation: string;
   /** Whether the meta directory knew of no generation before this one. */
   readonly isFirst: boolean;
+  /** Whether its name was made up by this process: when it began, there was nothing of it anywhere. */
+  readonly isNew: boolean;
   readonly #directory: string;
   readonly #generationsPath: string;
   /** Committed end of each index that is here. */
@@ -71,9 +73,14 @@ export class ShadowWal {
   /** Background fsyncs of closed indexes. */
   #closing: Promise<void> = Promise.resolve();
 
-  private constructor(metaPath: string, generation: string, isFirst: boolean) {
+  private constructor(
+    metaPath: string,
+    generation: string,
+    { isFirst, isNew }: { readonly isFirst: boolean; readonly isNew: boolean },
+  ) {
     this.generation = generation;
     this.isFirst = isFirst;
+    this.isNew = isNew;
     this.#generationsPath = join(metaPath, 'generations');
     this.#directory = join(this.#generationsPath, generation);
     this.#times = new CommitLog(this.#directory);
@@ -81,12 +88,13 @@ export class ShadowWal {
 
   /**
    * Starts a new generation: its name is durable when this resolves. Files of older ones stay until removeOthers().
-   * @param generation one that is known to have no shadow WAL; a new name by default
+   * @param continued one that is known to have no shadow WAL; undefined: a new name
    * @throws LitestreamError 'disk-full', 'permission', 'io'
    */
-  static async create(metaPath: string, generation: string = newGeneration()): Promise<ShadowWal> {
+  static async create(metaPath: string, continued?: string): Promise<ShadowWal> {
     const isFirst = (await readGeneration(metaPath)) === undefined;
-    const shadow = new ShadowWal(metaPath, generation, isFirst);
+    const isNew = continued === undefined;
+    const shadow = new ShadowWal(metaPath, continued ?? newGeneration(), { isFirst, isNew });
     try {
       await makeDirectories(join(shadow.#directory, 'wal'), 0o700);
       await writeFileDurably(join(metaPath, 'generation'), `${shadow.generation}\n`);
@@ -103,7 +111,7 @@ export class ShadowWal {
   static async load(metaPath: string): Promise<LoadedShadow> {
     const generation = await readGeneration(metaPath);
     if (generation === undefined) return { kind: 'none', reason: 'no generation exists' };
-    const shadow = new ShadowWal(metaPath, generation, false);
+    const shadow = new ShadowWal(metaPath, generation, { isFirst: false, isNew: false });
     const indexes = await shadow.#listIndexes();
     const newest = indexes.at(-1);
     if (newest === undefined) return { kind: 'none', reason: 'no shadow wal' };

@@ -87,6 +87,8 @@ export class FakeSource implements SegmentSource {
   holds = 0;
   /** Whether nothing was known of the database before. */
   first = false;
+  /** Whether nothing of the present generation is said to be anywhere. */
+  fresh = false;
   #generation = newGeneration();
   #index = 0;
   #checksum: WalChecksum = [0, 0];
@@ -148,6 +150,10 @@ export class FakeSource implements SegmentSource {
 
   position(): Position {
     return { generation: this.#generation, index: this.#index, offset: this.indexEnd(this.#index) };
+  }
+
+  isNewGeneration(generation: string): boolean {
+    return this.fresh && generation === this.#generation;
   }
 
   isFirstGeneration(): boolean {

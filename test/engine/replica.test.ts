@@ -389,6 +389,37 @@ describe('after a restart', () => {
 });
 
 describe('generations', () => {
+  const operations = (): string[] => store.requests.map(({ operation }) => operation);
+
+  it('are not asked for when they are new', async () => {
+    source.fresh = true;
+    source.commit();
+    await stored(start());
+    expect(operations()).toEqual(['put', 'put']);
+    source.restartGeneration('another one');
+    await until('the next generation is stored', () => store.requests.length === 4);
+    expect(operations()).toEqual(['put', 'put', 'put', 'put']);
+    await expectAllStored();
+  });
+
+  it('are asked for when their replication begins a second time', async () => {
+    source.fresh = true;
+    source.commit();
+    const replica = start();
+    await stored(replica);
+    source.notify();
+    const position = source.position.bind(source);
+    source.position = () => {
+      source.position = position;
+      throw new LitestreamError('io', 'made to fail');
+    };
+    await until('it has begun again', () => operations().includes('get'));
+    source.commit();
+    await stored(replica);
+    expect(operations().slice(0, 5)).toEqual(['put', 'put', 'list', 'list', 'get']);
+    await expectAllStored();
+  });
+
   it('follows the source into a new one', async () => {
     const replica = start();
     source.commit();
