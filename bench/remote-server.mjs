@@ -7,8 +7,9 @@
  */
 
 import { promises as fs } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { duplexPair } from 'node:stream';
 
 /** What Linux lets a connection send before it is acknowledged (net.ipv4.tcp_wmem). */
 const WINDOW_BYTES = 4 * 2 ** 20;
@@ -16,7 +17,7 @@ const WINDOW_BYTES = 4 * 2 ** 20;
 const [module = '', roundTripMs = '0'] = process.argv.slice(2);
 const { S3Server } = await import(module);
 const server = await S3Server.start({ trusting: true });
-const link = await startLink(server.port, Number(roundTripMs));
+const link = await startLink(Number(roundTripMs));
 
 const calls = {
   /** Where the link begins, and what the server wants to see. */
@@ -32,7 +33,15 @@ const calls = {
     for (const key of [...server.bucket().keys()]) server.bucket().delete(key);
     server.clearRequests();
   },
-  keys: () => [...server.bucket().keys()],
+  /** Resolves when there is an object whose key ends so. */
+  stored: (suffix) =>
+    new Promise((resolve) => {
+      const look = () => {
+        if ([...server.bucket().keys()].some((key) => key.endsWith(suffix))) resolve();
+      };
+      server.onAnswer = look;
+      look();
+    }),
 };
 
 process.on('message', async ({ number, call, options }) => {
@@ -40,15 +49,20 @@ process.on('message', async ({ number, call, options }) => {
 });
 process.on('disconnect', () => process.exit());
 
-/** Listens on a free port of loopback and passes everything on to `port`, later. */
-function startLink(port, roundTrip) {
+/** Listens on a free port of loopback and passes everything on to the server, later, without a second connection's cost. */
+function startLink(roundTrip) {
   const listener = createServer({ noDelay: true }, (near) => {
-    const far = connect({ port, host: '127.0.0.1', noDelay: true });
-    const ends = [near, far];
-    for (const end of ends) end.on('error', () => ends.forEach((other) => other.destroy()));
+    const [far, served] = duplexPair();
+    for (const [end, other] of [
+      [near, far],
+      [far, near],
+    ]) {
+      end.on('error', () => other.destroy());
+    }
     // The first bytes come after the round trip in which the connection would have been made.
     pass(near, far, roundTrip, roundTrip);
     pass(far, near, roundTrip, 0);
+    server.accept(served);
   });
   return new Promise((resolve) => listener.listen(0, '127.0.0.1', () => resolve(listener)));
 }

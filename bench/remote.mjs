@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { database, segmentReplica, snapshotReplica, walReplica } from './inputs.mjs';
-import { PROGRAMS, interleaved, run, start, until, usageRows } from './measure.mjs';
+import { PROGRAMS, interleaved, run, start, usageRows } from './measure.mjs';
 
 const ROUND_TRIP_MS = 100;
 const SERVER = fileURLToPath(new URL('../test/support/s3-server.ts', import.meta.url));
@@ -72,8 +72,10 @@ async function snapshotRow(megabytes, remote, { runs }) {
     await remote.call('clear');
     const began = performance.now();
     const program = start(PROGRAMS[name], ['replicate', '-config', remote.config]);
-    const stored = async () => (await remote.call('keys')).some((key) => key.endsWith('.snapshot.lz4'));
-    await until(stored, `the first snapshot of ${name}: ${program.output()}`, 60_000);
+    // Not polled: the processors are the program's.
+    const stored = remote.call('stored', '.snapshot.lz4').then(() => true);
+    const ended = program.ended.then(() => false);
+    if (!(await Promise.race([stored, ended]))) throw new Error(`${name} ended:\n${program.output()}`);
     const wallMs = performance.now() - began;
     const usage = program.sample();
     await program.stop();

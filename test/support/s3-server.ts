@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { S3Fault } from './s3/fault.ts';
 import { checkDigests, faultResponse, handle, operationOf } from './s3/handlers.ts';
 import type { S3Operation, S3Request, S3Response } from './s3/handlers.ts';
@@ -110,6 +111,11 @@ export class S3Server {
 
   clearRequests(): void {
     this.requests.length = 0;
+  }
+
+  /** Serves a connection that came another way than through the port. */
+  accept(connection: Duplex): void {
+    this.#server.emit('connection', connection);
   }
 
   async close(): Promise<void> {
