@@ -64,7 +64,7 @@ const FLAGS = {
   size: {
     kind: 'string',
     placeholder: 'SIZE',
-    help: 'Such as 500MB: for the estimate, of databases that are not on this machine.',
+    help: 'Such as 500MB or 2GiB: for the estimate, of databases that are not on this machine.',
   },
   o: {
     kind: 'string',

@@ -1,5 +1,6 @@
 /** The progress line of `restore` on a terminal: bytes, segments, rate and time left, overwritten in place. */
 
+import { formatBytes } from '../base/byte-size.ts';
 import type { Logger } from '../base/logger.ts';
 import type { RestoreProgress } from '../engine/restore.ts';
 
@@ -87,19 +88,6 @@ export function formatProgress(progress: RestoreProgress, elapsedMs: number): st
   ];
   if (rate > 0) parts.push(`${formatSeconds((bytesTotal - bytesDone) / rate)} left`);
   return parts.join(', ');
-}
-
-/** `1.5 MB`: powers of 1000. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let unit = 0;
-  let value = bytes;
-  // 999.95 would print as 1000.0.
-  while (value >= 999.95 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? String(Math.round(value)) : value.toFixed(1)} ${units[unit] ?? ''}`;
 }
 
 function formatSeconds(seconds: number): string {

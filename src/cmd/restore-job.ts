@@ -1,13 +1,13 @@
 /** One database to be restored by the command: where to, from which stores, and what is printed of it. */
 
 import { stat } from 'node:fs/promises';
+import { formatBytes } from '../base/byte-size.ts';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { RestorePreview } from '../engine/restore-preview.ts';
 import type { RestoreProgress, RestoreRequest, RestoreResult } from '../engine/restore.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { CommandContext } from './context.ts';
-import { formatBytes } from './progress.ts';
 import { LOCAL_PARALLELISM, type RestoreFlags, type Wanted } from './restore-flags.ts';
 import { formatTable, formatTime } from './table.ts';
 import { type Target, replicaNotFound } from './target.ts';

@@ -1,7 +1,7 @@
 /** From arguments to replicas: a replica URL, or a database of the config file. */
 
 import { LitestreamError } from '../base/errors.ts';
-import type { Config } from '../config/index.ts';
+import type { Config, Diagnostic } from '../config/index.ts';
 import {
   DATABASE_DEFAULTS,
   DEFAULT_MAX_CONCURRENT_REQUESTS,
@@ -32,23 +32,28 @@ export interface ConfigFlags {
 
 /** Reads the config file that `flags` name and takes over its log channel. Rejects with 'config'. */
 export async function readConfig(context: CommandContext, flags: ConfigFlags): Promise<Config> {
-  const { ConfigError, exportCredentials, findConfigPath, formatPlace, loadConfig, loadConfigText } =
+  const { ConfigError, exportCredentials, findConfig, formatPlace, loadConfig, loadConfigText } =
     await import('../config/index.ts');
   const { cwd, env, supervision } = context;
   exportCredentials(env);
   const options = { expandEnv: flags['no-expand-env'] !== true, env, cwd };
+  const { path, whenMissing } = findConfig(flags.config, env, cwd);
+  const warn = (warnings: readonly Diagnostic[]): void => {
+    for (const warning of warnings) context.warnOfConfig(warning.message, formatPlace(warning));
+  };
   try {
     const config =
       supervision?.configText === undefined
-        ? await loadConfig(findConfigPath(flags.config, env, cwd), options)
+        ? await loadConfig(path, { ...options, whenMissing })
         : await loadConfigText('options', supervision.configText, options);
     context.applyLogging(config.logging);
-    for (const warning of config.warnings) context.warnOfConfig(warning.message, formatPlace(warning));
+    warn(config.warnings);
     return config;
   } catch (error) {
-    // What is wrong may stand beside what says how to log it.
-    if (error instanceof ConfigError && error.logging !== undefined) {
-      context.applyLogging(error.logging);
+    if (error instanceof ConfigError) {
+      // What is wrong may stand beside what says how to log it.
+      if (error.logging !== undefined) context.applyLogging(error.logging);
+      warn(error.warnings);
     }
     throw error;
   }

@@ -16,7 +16,7 @@ const SHIFTS_MS = [30, 60, 120].map((minutes) => minutes * 60_000);
  * Parses a time. Fractions count to the millisecond; what is beyond is cut. Without a zone it is the local time of this
  * process.
  * @param nowMs epoch milliseconds: what `10m ago` counts from
- * @throws LitestreamError 'usage', with v0.3.13's message when it is no time at all
+ * @throws LitestreamError 'usage', with v0.3.13's message first when it is no time at all
  */
 export function parseTimestamp(text: string, nowMs: number = Date.now()): Date {
   const trimmed = text.trim();
@@ -95,6 +95,7 @@ function invalidTimestamp(): LitestreamError {
   // The no-break space after 8601 is v0.3.13's.
   return new LitestreamError(
     'usage',
-    'invalid -timestamp, must specify in ISO 8601\u00a0format (e.g. 2000-01-01T00:00:00Z)',
+    'invalid -timestamp, must specify in ISO 8601\u00a0format (e.g. 2000-01-01T00:00:00Z) ' +
+      "or as 2000-01-01T02:00:00.5+02:00, '2000-01-01 02:00:00' in local time, or '2h30m ago'",
   );
 }

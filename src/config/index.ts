@@ -8,7 +8,7 @@ export { ConfigError, formatPlace, type Diagnostic } from './diagnostic.ts';
 export { expandEnv, type Env } from './expand-env.ts';
 export { findDatabase, type FoundDatabase } from './find-database.ts';
 export { loadConfig, loadConfigText, type LoadOptions } from './load.ts';
-export { expandPath, findConfigPath, logicalCwd, type Surroundings } from './paths.ts';
+export { expandPath, findConfig, logicalCwd, type ConfigLocation, type Surroundings } from './paths.ts';
 export { parseReplicaUrl } from './parse-replica-url.ts';
 export { REPLICA_TYPES } from './replica-type.ts';
 export { isUrl } from './replica-url.ts';

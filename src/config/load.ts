@@ -20,6 +20,8 @@ import { parseYaml, YamlSyntaxError, type ConfigNode } from './yaml-tree.ts';
 export interface LoadOptions extends Surroundings {
   /** false: leave `$NAME` as it stands (`-no-expand-env`). */
   readonly expandEnv: boolean;
+  /** Of findConfig(). */
+  readonly whenMissing?: string | undefined;
 }
 
 /**
@@ -28,7 +30,7 @@ export interface LoadOptions extends Surroundings {
  */
 export async function loadConfig(path: string, options: LoadOptions): Promise<Config> {
   const absolute = expandPath(path, options);
-  return loadConfigText(absolute, await readSource(absolute), options);
+  return loadConfigText(absolute, await readSource(absolute, options.whenMissing), options);
 }
 
 /** Like loadConfig() for text that is known already. @param path what messages call it */
@@ -52,14 +54,16 @@ export async function loadConfigText(path: string, source: string, options: Load
   }
 }
 
-async function readSource(path: string): Promise<string> {
+async function readSource(path: string, whenMissing: string = ''): Promise<string> {
   let bytes: Uint8Array;
   try {
     bytes = await readFile(path);
   } catch (error) {
     switch (systemCode(error)) {
       case 'ENOENT':
-        throw new LitestreamError('config', `config file not found: ${path}`, { cause: error });
+        throw new LitestreamError('config', `config file not found: ${path}${whenMissing}`, {
+          cause: error,
+        });
       case 'EISDIR':
         throw new LitestreamError('config', `read ${path}: is a directory`, { cause: error });
       case 'EACCES':

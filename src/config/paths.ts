@@ -14,21 +14,36 @@ export interface Surroundings {
   readonly env: Env;
 }
 
+/** Where a config file was looked for. */
+export interface ConfigLocation {
+  /** Absolute. */
+  readonly path: string;
+  /** What to add to the message when it is not there: what named it, or where else was looked; may be empty. */
+  readonly whenMissing: string;
+}
+
 /**
- * The config file to read: `flag` (`-config`), LITESTREAM_CONFIG, else the first that exists of /etc/litestream.yml,
- * config/litestream.yml and litestream.yml in the working folder; when there is none, the first of these, for the error
- * to name it. Empty strings count as not given. Always absolute.
+ * The config file to read: `given` (`-config`), LITESTREAM_CONFIG, else the first that exists of /etc/litestream.yml,
+ * config/litestream.yml and litestream.yml in the working folder; when there is none, the first of these. Empty strings
+ * count as not given.
+ * @param option how the caller's user gives one
  */
-export function findConfigPath(flag: string | undefined, env: Env, cwd: string): string {
-  const chosen = [flag, env.LITESTREAM_CONFIG].find((path) => path !== undefined && path !== '');
-  if (chosen !== undefined) return expandPath(chosen, { cwd, env });
+export function findConfig(
+  given: string | undefined,
+  env: Env,
+  cwd: string,
+  option: string = '-config PATH',
+): ConfigLocation {
+  if (given !== undefined && given !== '') return { path: expandPath(given, { cwd, env }), whenMissing: '' };
+  const named = env.LITESTREAM_CONFIG;
+  if (named !== undefined && named !== '') {
+    return { path: expandPath(named, { cwd, env }), whenMissing: ', which LITESTREAM_CONFIG names' };
+  }
   const folder = logicalCwd({ cwd, env });
-  const candidates = [
-    DEFAULT_CONFIG_PATH,
-    join(folder, 'config/litestream.yml'),
-    join(folder, 'litestream.yml'),
-  ];
-  return candidates.find((path) => existsSync(path)) ?? DEFAULT_CONFIG_PATH;
+  const others = [join(folder, 'config/litestream.yml'), join(folder, 'litestream.yml')];
+  const found = [DEFAULT_CONFIG_PATH, ...others].find((path) => existsSync(path));
+  const whenMissing = `, nor ${others.join(' or ')}: name another one with ${option} or LITESTREAM_CONFIG`;
+  return { path: found ?? DEFAULT_CONFIG_PATH, whenMissing };
 }
 
 /**

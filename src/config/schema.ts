@@ -171,7 +171,7 @@ export const REPLICA: SectionSpec = {
       kind: 'string',
       defaultText: '',
       types: ['s3'],
-      doc: 'Size of the parts of an upload, 5MB when absent, such as `64MB`; about `concurrency` + 1 of them are held in memory.',
+      doc: 'Size of the parts of an upload, 5MiB when absent, such as `64MiB` (MB are powers of 1000); about `concurrency` + 1 of them are held in memory.',
     },
     {
       name: 'account-name',

@@ -58,21 +58,32 @@ const TEXT_NAME = 'options';
 
 /** @throws LitestreamError 'config', 'usage' */
 export async function resolveConfig(options: ConfigOptions): Promise<ResolvedConfig> {
-  const { exportCredentials, findConfigPath, loadConfig, loadConfigText } =
-    await import('../config/index.ts');
+  const { exportCredentials, findConfig, loadConfig, loadConfigText } = await import('../config/index.ts');
   const cwd = process.cwd();
   const env = environmentOf(options);
   exportCredentials(env);
   const { databases } = options;
   if (databases === undefined) {
-    const path = findConfigPath(options.config, env, cwd);
-    const config = await loadConfig(path, { expandEnv: true, env, cwd });
+    const { path, whenMissing } = findConfig(options.config, env, cwd, 'config');
+    const config = await withDoubts(loadConfig(path, { expandEnv: true, env, cwd, whenMissing }));
     return { config: withCredentials(config, env), env, path, text: undefined };
   }
   if (options.config !== undefined) throw new LitestreamError('usage', 'give either config or databases');
   const text = JSON.stringify({ dbs: databases.map((item) => sectionOf(item, options)) }, null, 2);
-  const config = await loadConfigText(TEXT_NAME, text, { expandEnv: false, env, cwd });
+  const config = await withDoubts(loadConfigText(TEXT_NAME, text, { expandEnv: false, env, cwd }));
   return { config: withCredentials(config, env), env, path: undefined, text };
+}
+
+/** Adds to an error what else is doubtful in the config, as a misspelt key: it may be the cause. */
+async function withDoubts(loading: Promise<Config>): Promise<Config> {
+  try {
+    return await loading;
+  } catch (error) {
+    const { ConfigError, formatPlace } = await import('../config/index.ts');
+    if (!(error instanceof ConfigError) || error.warnings.length === 0) throw error;
+    const doubts = error.warnings.map((warning) => `${warning.message}\n${formatPlace(warning)}`);
+    throw new LitestreamError('config', [error.message, ...doubts].join('\n'), { cause: error });
+  }
 }
 
 function environmentOf(options: ConfigOptions): Record<string, string | undefined> {

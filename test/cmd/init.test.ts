@@ -165,9 +165,9 @@ describe('in a Rails project', () => {
       path: 'storage/production_cache.sqlite3',
       role: 'cache',
       replicaPath: 'my-shop/cache',
-      sizeBytes: 10 * 2 ** 20,
+      sizeBytes: 10e6,
       snapshots: 5,
-      storageBytes: 50 * 2 ** 20,
+      storageBytes: 50e6,
     });
     const both = await init('-kamal', '-json');
     expect([both.code, both.stderr]).toEqual([

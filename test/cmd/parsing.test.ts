@@ -74,7 +74,7 @@ describe('-timestamp', () => {
     '10 minutes ago and more',
   ])('%s is refused', (text) => {
     expect(() => parseTimestamp(text)).toThrow(
-      'invalid -timestamp, must specify in ISO 8601\u00a0format (e.g. 2000-01-01T00:00:00Z)',
+      'invalid -timestamp, must specify in ISO 8601\u00a0format (e.g. 2000-01-01T00:00:00Z) or as ',
     );
   });
 

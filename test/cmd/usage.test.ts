@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { parseTimestamp } from '../../src/cmd/timestamp.ts';
 import { withTempDir } from '../support/process.ts';
 import { runOracle, runOurs } from './compare.ts';
 
@@ -41,8 +42,6 @@ describe('the same as v0.3.13', () => {
     [['restore', 'a', 'b']],
     [['restore', 'file:///x']],
     [['restore', '-config', 'x.yml', '-o', 'x', 'file:///x']],
-    [['restore', '-timestamp', '2000-01-01', '-o', 'x', 'file:///x']],
-    [['restore', '-timestamp', '2000-01-01T00:00:00+0200Z', '-o', 'x', 'file:///x']],
     [['replicate', 'a.db']],
     [['replicate', '-config', 'x.yml', 'a.db']],
     [['replicate', '-config', 'x.yml', 'a.db', 'file:///x']],
@@ -52,6 +51,68 @@ describe('the same as v0.3.13', () => {
     const theirs = await runOracle(args);
     expect(theirs.code).toBe(1);
     expect(await runOurs(args)).toEqual(theirs);
+  });
+});
+
+test.each(['2000-01-01', '2000-01-01T00:00:00+0200Z'])(
+  'a time like %s is refused in its words, and every form that is taken is shown',
+  async (time) => {
+    const args = ['restore', '-timestamp', time, '-o', 'x', 'file:///x'];
+    const [ours, theirs] = [await runOurs(args), await runOracle(args)];
+    expect(ours).toMatchObject({ code: theirs.code, stdout: theirs.stdout });
+    expect(ours.stderr).toBe(
+      theirs.stderr.replace(
+        /"\n$/,
+        " or as 2000-01-01T02:00:00.5+02:00, '2000-01-01 02:00:00' in local time, or '2h30m ago'\"\n",
+      ),
+    );
+    for (const form of ["'2000-01-01 02:00:00'", "'2h30m ago'", '2000-01-01T02:00:00.5+02:00']) {
+      expect(() => parseTimestamp(form.replaceAll("'", ''))).not.toThrow();
+      expect(ours.stderr).toContain(form);
+    }
+  },
+);
+
+test.each([
+  'databases',
+  'generations a.db',
+  'snapshots a.db',
+  'wal a.db',
+  'timeline a.db',
+  'retention a.db',
+  'restore a.db',
+  'restore -all',
+  'verify',
+  'sync',
+  'status',
+  'replicate',
+  'dashboard',
+])('%s shows the misspelt key beside what is missing for it', async (line) => {
+  await withTempDir(async (cwd) => {
+    const config =
+      'logging: {stderr: true}\ndbs:\n  - path: a.db\n    replicas:\n      - {type: s3, buket: b, path: p}\n';
+    await fs.writeFile(join(cwd, 'litestream.yml'), config);
+    const env = { LITESTREAM_CONFIG: 'litestream.yml' };
+    const { code, stderr } = await runOurs(line.split(' '), { cwd, env });
+    expect(code).toBe(1);
+    const at = `${cwd}/litestream.yml:5:20`;
+    expect(stderr).toContain(
+      `level=WARN msg="unknown key \\"buket\\" is ignored: did you mean \\"bucket\\"?" at=${at}\n` +
+        `        - {type: s3, buket: b, path: p}\n${' '.repeat(21)}^\n`,
+    );
+    expect(stderr).toContain('bucket required for s3 replica');
+  });
+});
+
+test('without a config file every place that was looked at is named, and how to name one', async () => {
+  await withTempDir(async (cwd) => {
+    const { stderr } = await runOurs(['databases'], { cwd });
+    expect(stderr).toBe(
+      `DATE TIME ERROR failed to run error="config file not found: /etc/litestream.yml, nor ` +
+        `${cwd}/config/litestream.yml or ${cwd}/litestream.yml: name another one with -config PATH or LITESTREAM_CONFIG"\n`,
+    );
+    const named = await runOurs(['databases'], { cwd, env: { LITESTREAM_CONFIG: '/nowhere.yml' } });
+    expect(named.stderr).toContain('config file not found: /nowhere.yml, which LITESTREAM_CONFIG names');
   });
 });
 

@@ -339,6 +339,9 @@ DIR/c.yml:6:24
     await withTempDir(async (dir) => {
       const options = { expandEnv: true, env: {}, cwd: dir };
       await expect(loadConfig('no.yml', options)).rejects.toThrow(`config file not found: ${dir}/no.yml`);
+      await expect(loadConfig('no.yml', { ...options, whenMissing: ', nor b.yml' })).rejects.toThrow(
+        `config file not found: ${dir}/no.yml, nor b.yml`,
+      );
       await expect(loadConfig(dir, options)).rejects.toThrow(`read ${dir}: is a directory`);
       await writeFile(join(dir, 'bin.yml'), new Uint8Array([0x61, 0x3a, 0x20, 0xff]));
       await expect(loadConfig('bin.yml', options)).rejects.toThrow(

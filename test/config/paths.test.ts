@@ -3,27 +3,38 @@ import { existsSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { exportCredentials, expandPath, findConfigPath, logicalCwd } from '../../src/config/index.ts';
+import { exportCredentials, expandPath, findConfig, logicalCwd } from '../../src/config/index.ts';
 import { withTempDir } from '../support/process.ts';
 
 it('takes -config, then LITESTREAM_CONFIG', () => {
   const env = { LITESTREAM_CONFIG: 'env.yml' };
-  expect(findConfigPath('flag.yml', env, '/w')).toBe('/w/flag.yml');
-  expect(findConfigPath(undefined, env, '/w')).toBe('/w/env.yml');
-  expect(findConfigPath('', env, '/w')).toBe('/w/env.yml');
-  expect(findConfigPath('~/c.yml', env, '/w')).toBe(join(userInfo().homedir, 'c.yml'));
+  expect(findConfig('flag.yml', env, '/w')).toEqual({ path: '/w/flag.yml', whenMissing: '' });
+  expect(findConfig(undefined, env, '/w')).toMatchObject({
+    path: '/w/env.yml',
+    whenMissing: ', which LITESTREAM_CONFIG names',
+  });
+  expect(findConfig('', env, '/w').path).toBe('/w/env.yml');
+  expect(findConfig('~/c.yml', env, '/w').path).toBe(join(userInfo().homedir, 'c.yml'));
 });
 
 it.skipIf(existsSync('/etc/litestream.yml'))(
   'takes the files of the working folder in their order',
   async () => {
     await withTempDir(async (dir) => {
-      expect(findConfigPath(undefined, {}, dir)).toBe('/etc/litestream.yml');
+      expect(findConfig(undefined, {}, dir)).toEqual({
+        path: '/etc/litestream.yml',
+        whenMissing:
+          `, nor ${dir}/config/litestream.yml or ${dir}/litestream.yml: ` +
+          'name another one with -config PATH or LITESTREAM_CONFIG',
+      });
+      expect(findConfig(undefined, {}, dir, 'config').whenMissing).toContain(
+        'with config or LITESTREAM_CONFIG',
+      );
       await writeFile(join(dir, 'litestream.yml'), '');
-      expect(findConfigPath(undefined, {}, dir)).toBe(join(dir, 'litestream.yml'));
+      expect(findConfig(undefined, {}, dir).path).toBe(join(dir, 'litestream.yml'));
       await mkdir(join(dir, 'config'));
       await writeFile(join(dir, 'config/litestream.yml'), '');
-      expect(findConfigPath(undefined, { LITESTREAM_CONFIG: '' }, dir)).toBe(
+      expect(findConfig(undefined, { LITESTREAM_CONFIG: '' }, dir).path).toBe(
         join(dir, 'config/litestream.yml'),
       );
     });

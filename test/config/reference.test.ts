@@ -33,7 +33,7 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
   \`BUCKET.ACCOUNT.r2.cloudflarestorage.com\`, \`BUCKET.fly.storage.tigris.dev\`, \`BUCKET.t3.storage.dev\` and \`BUCKET.localhost:PORT\` set the endpoint by themselves.
 - **Providers.** By the host of the endpoint, these get the settings that they need (region, path style, signing, Content-MD5, parts of an upload at once):
   ${providers()}.
-  Other servers get path style and region \`us-east-1\`. A replica's own keys go before all of it. Supabase needs \`region\`; Storj is cheaper with \`part-size: 64MB\`.
+  Other servers get path style and region \`us-east-1\`. A replica's own keys go before all of it. Supabase needs \`region\`; Storj is cheaper with \`part-size: 64MiB\`.
 - Two databases that would write to one replica location are refused, both named.
 `;
 

@@ -88,7 +88,9 @@ describe('the presets', () => {
     ['require-content-md5: true', { contentMd5: 'all' }],
     ['require-content-md5: false', { contentMd5: 'none' }],
     ['concurrency: 8', { uploadConcurrency: 8 }],
-    ['part-size: 64MB', { partSizeBytes: 64 * MIB }],
+    ['part-size: 64MiB', { partSizeBytes: 64 * MIB }],
+    ['part-size: 64MB', { partSizeBytes: 64e6 }],
+    ['part-size: 5MB', { partSizeBytes: 5 * MIB }],
     ['part-size: 5242880', { partSizeBytes: 5 * MIB }],
   ])('give way to {%s}', async (keys, settings) => {
     const preset = await at('https://abc.r2.cloudflarestorage.com');
@@ -96,7 +98,7 @@ describe('the presets', () => {
   });
 
   it.each([
-    ['part-size: 4MB', 'part-size must be 5MB to 5GB: 4MB'],
+    ['part-size: 4MB', 'part-size must be 5MiB to 5GiB: 4MB'],
     ['part-size: big', 'size must be bytes or such as 64MB: big'],
     ['concurrency: -1', 'concurrency must be positive'],
   ])('refuse {%s}', async (keys, message) => {
@@ -175,7 +177,7 @@ describe('requests', () => {
   });
 
   it('have parts of the size that is set', async () => {
-    const requests = await requestsAs('h.example.com', ', part-size: 8MB');
+    const requests = await requestsAs('h.example.com', ', part-size: 8MiB');
     const parts = requests.filter(({ operation }) => operation === 'UploadPart');
     expect(parts.map(({ headers }) => Number(headers['content-length'])).sort()).toEqual([1 * MIB, 8 * MIB]);
   });

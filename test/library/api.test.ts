@@ -219,6 +219,16 @@ describe('options', () => {
     );
   });
 
+  it('that are misspelt are named when something is missing', async () => {
+    const replicas = [{ type: 's3', buket: 'b', path: 'p' } as object];
+    await expect(databases({ databases: [{ path: 'db', replicas }] })).rejects.toMatchObject({
+      code: 'config',
+      message: expect.stringMatching(
+        /^bucket required for s3 replica\noptions:\d+:\d+\n.*unknown key "buket" is ignored: did you mean "bucket"\?\noptions:/s,
+      ) as string,
+    });
+  });
+
   it('keep the variables of the process as they are, and dollars in values', async () => {
     const before = { ...process.env };
     const options = {

@@ -5,6 +5,7 @@
 
 import { constants, promises as fs } from 'node:fs';
 import { dirname } from 'node:path';
+import { formatBytes } from '../../base/byte-size.ts';
 import { hasCode, messageOf, systemCode } from '../../base/errors.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
 import {
@@ -13,7 +14,6 @@ import {
   type DatabaseHeader,
 } from '../../sqlite/database-header.ts';
 import { findWritable } from '../../sqlite/writable-path.ts';
-import { formatBytes } from '../progress.ts';
 import type { Report } from './report.ts';
 
 /** SQLite before these can corrupt a database that two processes checkpoint: https://www.sqlite.org/wal.html#walresetbug */

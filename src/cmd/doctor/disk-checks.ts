@@ -1,9 +1,9 @@
 /** What `doctor` says of free disk space, for what replicating puts on disks. */
 
 import { promises as fs } from 'node:fs';
+import { formatBytes } from '../../base/byte-size.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
-import { formatBytes } from '../progress.ts';
 import { nearestExisting, type DatabaseFacts } from './database-checks.ts';
 import type { Report } from './report.ts';
 

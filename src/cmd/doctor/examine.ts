@@ -6,7 +6,7 @@ import { messageOf, systemCode } from '../../base/errors.ts';
 import {
   describeLocation,
   exportCredentials,
-  findConfigPath,
+  findConfig,
   findDatabase,
   isUrl,
   loadConfig,
@@ -84,10 +84,10 @@ class Doctor {
   async #checkConfig(): Promise<Config | undefined> {
     const { flags, host } = this.#examination;
     const { cwd, env } = host;
-    const path = findConfigPath(flags.config, env, cwd);
+    const { path, whenMissing } = findConfig(flags.config, env, cwd);
     this.#report.begin(`config ${path}`);
     const load = (): Promise<Config> =>
-      loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd });
+      loadConfig(path, { expandEnv: flags['no-expand-env'] !== true, env, cwd, whenMissing });
     return checkConfig(load, this.#report);
   }
 

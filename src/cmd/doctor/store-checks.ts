@@ -4,11 +4,11 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto';
+import { formatBytes } from '../../base/byte-size.ts';
 import { formatDuration } from '../../base/duration.ts';
 import { hasCode, messageOf } from '../../base/errors.ts';
 import type { ObjectInfo, ObjectStore, OpenOptions } from '../../storage/object-store.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';
-import { formatBytes } from '../progress.ts';
 import { checkPreset } from './preset-check.ts';
 import type { Report } from './report.ts';
 import { suggestSetting } from './suggest.ts';

@@ -1,6 +1,6 @@
 /** Writes the text of a config file, with comments for the people who will live with it. */
 
-import { formatBytes } from '../progress.ts';
+import { formatBytes } from '../../base/byte-size.ts';
 import type { PlannedDatabase } from './plan.ts';
 import { type Answers, type Provider, type Variable, variablesOf } from './providers.ts';
 import { ROLE_SETTINGS } from './roles.ts';

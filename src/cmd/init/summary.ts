@@ -1,6 +1,6 @@
 /** What `init` says when it is done. */
 
-import { formatBytes } from '../progress.ts';
+import { formatBytes } from '../../base/byte-size.ts';
 import { formatTable } from '../table.ts';
 import type { PlannedDatabase } from './plan.ts';
 import type { Provider, Variable } from './providers.ts';

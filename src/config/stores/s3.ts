@@ -11,6 +11,7 @@ import { parseS3Host, type S3Host } from './s3-host.ts';
 import { findPreset } from './s3-presets.ts';
 
 /** S3's limits. */
+const MIN_PART_SIZE_MB = 5e6;
 const MIN_PART_SIZE = 5 * 1024 ** 2;
 const MAX_PART_SIZE = 5 * 1024 ** 3;
 
@@ -78,9 +79,11 @@ function partSizeOf(section: Section, context: ReplicaContext): number | undefin
   const text = section.string('part-size');
   if (text === '') return undefined;
   return located(context, section.startOf('part-size'), () => {
-    const bytes = parseByteSize(text);
+    const asked = parseByteSize(text);
+    // S3's minimum is 5 MiB, and 5 MB to most.
+    const bytes = asked >= MIN_PART_SIZE_MB ? Math.max(asked, MIN_PART_SIZE) : asked;
     if (bytes >= MIN_PART_SIZE && bytes <= MAX_PART_SIZE) return bytes;
-    throw new LitestreamError('config', `part-size must be 5MB to 5GB: ${text}`);
+    throw new LitestreamError('config', `part-size must be 5MiB to 5GiB: ${text}`);
   });
 }
 
