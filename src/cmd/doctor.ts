@@ -1,9 +1,9 @@
 /** `litestream doctor`: checks a config, its databases and its stores before they are trusted. */
 
+import { freeBytesOf } from '../base/disk-space.ts';
 import { LitestreamError, hasCode } from '../base/errors.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, defineCommand } from './command.ts';
 import type { Command } from './command.ts';
-import { freeBytesByStatfs } from './doctor/disk-checks.ts';
 import { examine } from './doctor/examine.ts';
 import { Report, formatFinding } from './doctor/report.ts';
 import { onStopSignal, stopExitCode } from './signals.ts';
@@ -46,7 +46,7 @@ export const command: Command = defineCommand({
     });
     const { signal, stopped } = untilStopped();
     try {
-      const host = { cwd, env, freeBytes: freeBytesByStatfs, now: Date.now };
+      const host = { cwd, env, freeBytes: freeBytesOf, now: Date.now };
       await examine({ argument, flags, host, report, signal });
     } catch (error) {
       const by = stopped();

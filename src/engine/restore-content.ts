@@ -12,6 +12,11 @@ export interface Content<T extends Fetchable> {
   readonly end: () => Lz4End;
 }
 
+export interface DecodedContent<T extends Fetchable> extends Content<T> {
+  /** Its size, if it announces it; to be asked for after the first chunk. */
+  readonly announcedSizeBytes: number | undefined;
+}
+
 /**
  * Contents in the order of the objects. Errors come out of the chunks.
  * @param fetched is ended with this iteration and not before, since that aborts its requests
@@ -21,7 +26,7 @@ export async function* decodeInOrder<T extends Fetchable>(
   fetched: Generator<Fetched<T>, undefined>,
   count: number,
   options: DecodeOptions,
-): AsyncGenerator<Content<T>, undefined> {
+): AsyncGenerator<DecodedContent<T>, undefined> {
   const begun: BegunContent<T>[] = [];
   try {
     for (let i = 0; i < count; i++) {
@@ -42,23 +47,32 @@ export async function* decodeInOrder<T extends Fetchable>(
 }
 
 /** A content whose first chunk is being made. */
-class BegunContent<T extends Fetchable> implements Content<T> {
+class BegunContent<T extends Fetchable> implements DecodedContent<T> {
   readonly object: T;
   readonly chunks: AsyncIterable<Uint8Array>;
   readonly end = (): Lz4End => {
     assert(this.#end !== undefined, 'the content was read to its end');
     return this.#end;
   };
+  #announcedSizeBytes: number | undefined;
   readonly #source: AsyncGenerator<Uint8Array>;
   #end: Lz4End | undefined;
 
   constructor({ object, body }: Fetched<T>, options: DecodeOptions) {
     this.object = object;
-    this.#source = decodeLz4Frame(body, { ...options, onEnd: (end) => (this.#end = end) });
+    this.#source = decodeLz4Frame(body, {
+      ...options,
+      onSize: (sizeBytes) => (this.#announcedSizeBytes = sizeBytes),
+      onEnd: (end) => (this.#end = end),
+    });
     const first = this.#source.next();
     // Whoever comes to it awaits it; nobody does when the restore has failed before.
     first.catch(() => undefined);
     this.chunks = beginningWith(first, this.#source);
+  }
+
+  get announcedSizeBytes(): number | undefined {
+    return this.#announcedSizeBytes;
   }
 
   async close(): Promise<void> {

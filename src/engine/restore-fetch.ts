@@ -21,7 +21,7 @@ export interface FetchOptions {
   /** Requests at once; >= 1. */
   readonly parallelism: number;
   readonly signal?: AbortSignal | undefined;
-  /** Told of the bytes as they are used. */
+  /** Told of the bytes as they are used; of an object that is used up in all as many as it is stored with. */
   readonly onBytes?: (byteCount: number) => void;
 }
 
@@ -70,7 +70,7 @@ export function* fetchInOrder<T extends Fetchable>(
       ahead.startMore();
       const own = pieces[i] ?? [];
       const body = streams(object) ? streamed(store, object.key, abort.signal) : ahead.body(own);
-      yield { object, body: counted(body, options.onBytes) };
+      yield { object, body: counted(body, object.sizeBytes, options.onBytes) };
     }
   } finally {
     abort.close();
@@ -175,12 +175,18 @@ class ReadAhead {
 
 async function* counted(
   chunks: AsyncIterable<Uint8Array>,
+  sizeBytes: number,
   onBytes: FetchOptions['onBytes'],
 ): AsyncGenerator<Uint8Array> {
+  let left = sizeBytes;
   for await (const chunk of chunks) {
-    onBytes?.(chunk.byteLength);
+    const count = Math.min(chunk.byteLength, left);
+    left -= count;
+    onBytes?.(count);
     yield chunk;
   }
+  // What is stored encrypted holds less than its size.
+  if (left > 0) onBytes?.(left);
 }
 
 /** The chunks of an object, the next ones being read while one is used. */

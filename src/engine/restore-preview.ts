@@ -1,11 +1,11 @@
 /** What a restore would do: its plan, its cost and what stands in its way. Changes nothing. */
 
-import { statfs } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
-import { LitestreamError, hasCode, messageOf, systemCode } from '../base/errors.ts';
+import { diskSpace } from '../base/disk-space.ts';
+import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { RestoreOutput } from './restore-output.ts';
 import { type RestorePlan, planRestore } from './restore-plan.ts';
+import { roomFor } from './restore-room.ts';
 import { type RestoreRequest, listForRestore, retryingStores } from './restore.ts';
 import { readSegmentTrailer, readSnapshotTrailer } from './trailer-reader.ts';
 
@@ -19,7 +19,7 @@ export interface RestorePreview {
   readonly freeBytes: number;
   /** Time of the last commit that would be restored; undefined where the objects do not tell. */
   readonly committedAt: Date | undefined;
-  /** Why restore() would refuse the output now; undefined: it would not. */
+  /** Why restore() would refuse the output now, or run out of room; undefined: it would not. */
   readonly obstacle: string | undefined;
 }
 
@@ -47,13 +47,16 @@ export async function previewRestore(request: RestoreRequest): Promise<RestorePr
   const ended = lastStore && (await unlessDamaged(readSegmentTrailer(lastStore, last, { signal })));
   const commit = ended?.commits.findLast(({ offset }) => offset <= (plan.endOffset ?? Infinity));
   const timeMs = last ? commit?.timeMs : trailer?.timeMs;
+  const databaseBytes = trailer?.sizeBytes;
+  const space = await (request.spaceOf ?? diskSpace)(request.outputPath);
+  const room = roomFor(databaseBytes ?? 0, request.outputPath, space);
   return {
     plan,
     downloadBytes: [snapshot, ...segments].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-    databaseBytes: trailer?.sizeBytes,
-    freeBytes: await freeBytes(request.outputPath),
+    databaseBytes,
+    freeBytes: space.freeBytes,
     committedAt: timeMs === undefined ? undefined : new Date(timeMs),
-    obstacle,
+    obstacle: obstacle ?? (room.hopeless ? room.shortage : undefined),
   };
 }
 
@@ -74,17 +77,5 @@ async function unlessDamaged<T>(reading: Promise<T>): Promise<T | undefined> {
   } catch (error) {
     if (hasCode(error, 'corrupt', 'unsupported', 'not-found')) return undefined;
     throw error;
-  }
-}
-
-/** Of the nearest folder that is there. */
-async function freeBytes(path: string): Promise<number> {
-  for (let folder = dirname(resolve(path)); ; folder = dirname(folder)) {
-    try {
-      const { bavail, bsize } = await statfs(folder);
-      return bavail * bsize;
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT' || folder === dirname(folder)) throw error;
-    }
   }
 }

@@ -13,9 +13,10 @@ import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 import type { LeftoverWal } from './leftover-wal.ts';
 import { PageWriter, writeFully } from './page-writer.ts';
 import type { Damage } from './restore-chain.ts';
-import { type Content, decodeInOrder } from './restore-content.ts';
+import { type Content, type DecodedContent, decodeInOrder } from './restore-content.ts';
 import { fetchInOrder } from './restore-fetch.ts';
 import { GapError, type RestorePlan } from './restore-plan.ts';
+import { type DiskSpaceOf, requireRoom } from './restore-room.ts';
 import { routeObjects } from './restore-route.ts';
 import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
 import { segmentTrailerOf, snapshotTrailerOf, trailerOf } from './trailer-reader.ts';
@@ -23,7 +24,7 @@ import { segmentTrailerOf, snapshotTrailerOf, trailerOf } from './trailer-reader
 /** Decompressing as many bytes takes longer than starting a thread for it. */
 const THREAD_LIMIT = 4 << 20;
 
-/** Compressed bytes and segments of the plan that is being carried out. */
+/** Bytes and segments of the plan that is being carried out. Bytes are those of the objects as they are stored. */
 export interface RestoreProgress {
   readonly bytesDone: number;
   readonly bytesTotal: number;
@@ -41,6 +42,7 @@ export interface RunOptions {
   readonly path: string;
   readonly leftover: LeftoverWal | undefined;
   readonly parallelism: number;
+  readonly spaceOf: DiskSpaceOf | undefined;
   readonly signal: AbortSignal | undefined;
   readonly logger: Logger;
   readonly onProgress: ((progress: RestoreProgress) => void) | undefined;
@@ -129,7 +131,11 @@ export class RestoreRun {
 
   /** Decompresses the snapshot into the file. */
   async #writeSnapshot(
-    content: Content<{ readonly object: RestoreObject; readonly key: string; readonly sizeBytes: number }>,
+    content: DecodedContent<{
+      readonly object: RestoreObject;
+      readonly key: string;
+      readonly sizeBytes: number;
+    }>,
   ): Promise<{ writer: PageWriter; trailer: SnapshotTrailer | undefined }> {
     const { file } = this.#options;
     const head = Buffer.alloc(DATABASE_HEADER_SIZE);
@@ -137,6 +143,7 @@ export class RestoreRun {
     let writing: Promise<void> = Promise.resolve();
     try {
       for await (const chunk of content.chunks) {
+        if (sizeBytes === 0) await this.#requireRoom(content.announcedSizeBytes);
         if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
         // One write is under way while the next block is decompressed.
         await writing;
@@ -152,6 +159,12 @@ export class RestoreRun {
       this.#blame(this.#plan.snapshot);
       throw wrapError(error, `restore snapshot ${this.#plan.snapshot.key}`);
     }
+  }
+
+  /** What WAL adds is not known yet. */
+  async #requireRoom(neededBytes: number | undefined): Promise<void> {
+    const { path, logger, spaceOf } = this.#options;
+    if (neededBytes !== undefined) await requireRoom(neededBytes, path, { logger, spaceOf });
   }
 
   async #applySegments(

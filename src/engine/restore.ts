@@ -21,6 +21,7 @@ import {
   type RestoreTarget,
   planRestore,
 } from './restore-plan.ts';
+import type { DiskSpaceOf } from './restore-room.ts';
 import { type RestoreProgress, RestoreRun, type RunResult } from './restore-run.ts';
 
 export type { RestoreProgress } from './restore-run.ts';
@@ -41,6 +42,8 @@ export interface RestoreRequest extends RestoreTarget, Omit<OutputOptions, 'forc
   readonly force?: boolean;
   /** SQLite's check of the result. Default: none, but for results that may hold changes later than asked for. */
   readonly integrityCheck?: 'none' | 'quick' | 'full' | undefined;
+  /** How much room a disk has; the system's word by default. */
+  readonly spaceOf?: DiskSpaceOf | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly logger: Logger;
   readonly onProgress?: (progress: RestoreProgress) => void;
@@ -64,7 +67,7 @@ export interface RestoreResult {
  * another one, object by object.
  * @throws LitestreamError 'no-backup' when nothing matches the request, 'exists' when the output or files that belong to
  * an older database are in the way, 'busy' when what is to be replaced is in use, 'not-found' for an index that is not
- * there (yet), 'gap' and 'corrupt' when objects are missing or damaged, 'aborted', and what the stores and the file system give
+ * there (yet), 'gap' and 'corrupt' when objects are missing or damaged, 'disk-full' when the database cannot have room, 'aborted', and what the stores and the file system give
  */
 export async function restore(request: RestoreRequest): Promise<RestoreResult> {
   const staged = await stageRestore(request);
@@ -245,11 +248,22 @@ class Attempts {
   }
 
   async #begin(plan: RestorePlan): Promise<RestoreRun> {
-    const { parallelism, signal, logger, onProgress } = this.#request;
+    const { parallelism, spaceOf, signal, logger, onProgress } = this.#request;
     const file = await this.#output.open();
     const { temporaryPath: path, leftover } = this.#output;
     const stores = this.#stores;
-    return new RestoreRun({ plan, stores, file, path, leftover, parallelism, signal, logger, onProgress });
+    return new RestoreRun({
+      plan,
+      stores,
+      file,
+      path,
+      leftover,
+      parallelism,
+      spaceOf,
+      signal,
+      logger,
+      onProgress,
+    });
   }
 
   /** Takes note of why a plan failed. @returns whether another one may do */

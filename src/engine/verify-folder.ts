@@ -3,8 +3,9 @@
  * one that was killed leaves nothing behind for longer than to the next verification or start.
  */
 
-import { mkdir, readdir, rm, statfs } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { freeBytesOf } from '../base/disk-space.ts';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 
 const SUFFIX = '.tmp';
@@ -59,12 +60,6 @@ function isRunning(pid: number): boolean {
   } catch (error) {
     return systemCode(error) === 'EPERM';
   }
-}
-
-/** Free bytes on the disk of a folder. */
-export async function freeBytesOf(folder: string): Promise<number> {
-  const { bavail, bsize } = await statfs(folder);
-  return bavail * bsize;
 }
 
 /** Room that a verification leaves to the database, whose disk it usually shares. */

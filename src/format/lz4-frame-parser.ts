@@ -41,6 +41,8 @@ export type Lz4Step =
   /** Resume with the next `byteCount` bytes of the input; with fewer only where the input ends. */
   | { readonly kind: 'need'; readonly byteCount: number }
   | { readonly kind: 'block'; readonly block: Lz4Block }
+  /** The header of the data frame, with the size of the content if it announces one. */
+  | { readonly kind: 'start'; readonly contentSizeBytes: number | undefined }
   /** All blocks were told. What the frame says of its content; the reader of the blocks compares. */
   | {
       readonly kind: 'end';
@@ -177,6 +179,7 @@ function* parseHeader(cursor: Cursor): Generator<Lz4Step, FrameHeader, Uint8Arra
 
 function* parseFrame(cursor: Cursor): Lz4Parser {
   const { maxSizeBytes, blockChecksum, contentChecksum, contentSizeBytes } = yield* parseHeader(cursor);
+  yield { kind: 'start', contentSizeBytes };
   for (let number = 0; ; number++) {
     const field = uint32(yield* take(cursor, 4, `the size of block ${number}`));
     if (field === 0) break;

@@ -278,6 +278,8 @@ export interface DecodeOptions {
   readonly transient?: boolean;
   /** Decompresses a few blocks ahead; without it blocks are decompressed here, when they are asked for. */
   readonly thread?: Lz4Thread | undefined;
+  /** Told of the size of the content, if the frame announces it, before any of it is yielded. */
+  readonly onSize?: ((announcedSizeBytes: number) => void) | undefined;
   /** Told at the end of the input, when all of it is known to be right. What it throws ends the iteration. */
   readonly onEnd?: ((end: Lz4End) => void) | undefined;
 }
@@ -407,7 +409,7 @@ class ThreadReader implements BlockReader {
  */
 export async function* decodeLz4Frame(
   source: AsyncIterable<Uint8Array>,
-  { transient = false, thread, onEnd }: DecodeOptions = {},
+  { transient = false, thread, onSize, onEnd }: DecodeOptions = {},
 ): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   const bytes = new ByteQueue(iterator);
@@ -424,6 +426,7 @@ export async function* decodeLz4Frame(
         step = parser.next(await bytes.take(value.byteCount));
         continue;
       }
+      if (value.kind === 'start' && value.contentSizeBytes !== undefined) onSize?.(value.contentSizeBytes);
       if (value.kind === 'block') reader.add(value.block);
       if (value.kind === 'skippable') skippable.push(value.frame);
       while (value.kind === 'end' || reader.full) {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { listGenerations, listSegments, listSnapshots } from '../../src/engine/catalog.ts';
 import { Replica } from '../../src/engine/replica.ts';
-import { restore } from '../../src/engine/restore.ts';
+import { type RestoreProgress, restore } from '../../src/engine/restore.ts';
 import { withEncryption } from '../../src/storage/encryption/encrypting-store.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
@@ -57,6 +57,24 @@ async function run(encryption: EncryptionConfig | undefined): Promise<void> {
   await until('everything is stored', () => replica.lagging() === undefined);
   expect(await replica.stop(AbortSignal.timeout(10_000))).toEqual({ unstored: undefined });
 }
+
+it('tells the progress of a restore in stored bytes, up to all of them', async () => {
+  for (let i = 0; i < 3; i++) {
+    source.commit(3);
+    await run(writing(key));
+  }
+  const store = await withEncryption(plain, { recipients: [], identities: [key.identity] });
+  const outputPath = join(source.dir, 'restored');
+  const steps: RestoreProgress[] = [];
+  const replicas = [{ name: 'r', store }];
+  const onProgress = (step: RestoreProgress): unknown => steps.push(step);
+  await restore({ replicas, outputPath, parallelism: 2, logger: recordingLogger([]), onProgress });
+  rmSync(outputPath);
+  let storedBytes = 0;
+  for await (const { sizeBytes } of plain.list('generations/')) storedBytes += sizeBytes;
+  expect(steps.at(-1)).toMatchObject({ bytesDone: storedBytes, bytesTotal: storedBytes });
+  for (const { bytesDone } of steps) expect(bytesDone).toBeLessThanOrEqual(storedBytes);
+});
 
 async function expectRestores(
   identity: AgeKey,

@@ -1,22 +1,16 @@
 /** What `doctor` says of free disk space, for what replicating puts on disks. */
 
-import { promises as fs } from 'node:fs';
 import { formatBytes } from '../../base/byte-size.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
-import { nearestExisting, type DatabaseFacts } from './database-checks.ts';
+import type { DatabaseFacts } from './database-checks.ts';
 import type { Report } from './report.ts';
 
 /** WALs that the meta directory holds a copy of: the present one and the one before, while replicas keep up. */
 const SHADOW_WALS = 2;
 
-/** Free bytes on the disk of a folder that is there. */
-export type FreeBytes = (folder: string) => Promise<number>;
-
-export const freeBytesByStatfs: FreeBytes = async (folder) => {
-  const { bavail, bsize } = await fs.statfs(folder);
-  return bavail * bsize;
-};
+/** Free bytes on the disk of a path, which need not be there. */
+export type FreeBytes = (path: string) => Promise<number>;
 
 /** Reports whether the meta directory's disk holds the shadow WAL and the spool of a snapshot. */
 export async function checkMetaDisk(
@@ -41,7 +35,7 @@ export async function checkDisk(
 ): Promise<void> {
   let free: number;
   try {
-    free = await freeBytes(await nearestExisting(folder));
+    free = await freeBytes(folder);
   } catch (error) {
     report.warning('free disk', `cannot be told for ${folder}: ${messageOf(error)}`);
     return;
