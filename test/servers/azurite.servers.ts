@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { openAbsStore } from '../../src/storage/abs/abs-store.ts';
-import { describeStore } from '../storage/contract.ts';
+import { ODD_PATH, describeStore } from '../storage/contract.ts';
 import { describeReplication } from './replication.ts';
 import { describeServer } from './servers.ts';
 
@@ -16,7 +16,7 @@ describeServer('azurite', ({ host, port, accountName, accountKey, container }) =
       const address = await through({ host, port });
       const config = {
         ...base,
-        path: randomUUID(),
+        path: `${randomUUID()}/${ODD_PATH}`,
         endpoint: `http://${address.host}:${address.port}/${accountName}`,
         accountKey: wrongSecret ?? accountKey,
       };

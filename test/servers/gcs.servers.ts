@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { openGcsStore } from '../../src/storage/gcs/gcs-store.ts';
-import { describeStore } from '../storage/contract.ts';
+import { ODD_PATH, describeStore } from '../storage/contract.ts';
 import { describeReplication } from './replication.ts';
 import { describeServer } from './servers.ts';
 
@@ -14,7 +14,7 @@ describeServer('gcs', ({ host, port, bucket }) => {
     async ({ through, timeouts }) => {
       const address = await through({ host, port });
       const config = {
-        ...({ type: 'gcs', bucket, path: randomUUID() } as const),
+        ...({ type: 'gcs', bucket, path: `${randomUUID()}/${ODD_PATH}` } as const),
         endpoint: `http://${address.host}:${address.port}`,
       };
       return { store: openGcsStore(config, timeouts), cleanup: () => Promise.resolve() };

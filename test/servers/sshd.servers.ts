@@ -9,7 +9,7 @@ import { expect, it } from 'vitest';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openSftpStore } from '../../src/storage/sftp/sftp-store.ts';
 import type { SftpStoreConfig } from '../../src/storage/store-config.ts';
-import { describeStore, getBytes, readAll } from '../storage/contract.ts';
+import { ODD_PATH, describeStore, getBytes, readAll } from '../storage/contract.ts';
 import { describeReplication } from './replication.ts';
 import { describeServer } from './servers.ts';
 
@@ -41,7 +41,7 @@ describeServer('sshd', (sshd) => {
     async ({ through, wrongSecret, timeouts }) => {
       const address = await through({ host, port });
       const wrong = wrongSecret === undefined ? {} : { keyPath: undefined, password: wrongSecret };
-      const path = join('contract', randomUUID());
+      const path = join('contract', randomUUID(), ODD_PATH);
       return {
         store: open(path, { ...address, ...wrong }, timeouts),
         cleanup: () => fs.rm(join(folder, path), { recursive: true, force: true }),

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openS3Store } from '../../src/storage/s3/s3-store.ts';
-import { describeStore } from '../storage/contract.ts';
+import { ODD_PATH, describeStore } from '../storage/contract.ts';
 import { describeReplication } from './replication.ts';
 import { describeServer } from './servers.ts';
 
@@ -29,7 +29,10 @@ describeServer('swift', (swift) => {
       const address = await through({ host, port });
       const endpoint = `http://${address.host}:${address.port}`;
       const changes = wrongSecret === undefined ? { endpoint } : { endpoint, secretAccessKey: wrongSecret };
-      return { store: open(randomUUID(), changes, timeouts), cleanup: () => Promise.resolve() };
+      return {
+        store: open(`${randomUUID()}/${ODD_PATH}`, changes, timeouts),
+        cleanup: () => Promise.resolve(),
+      };
     },
     // Pages of 1,000.
     { protocol: 'http', manyObjects: 2100 },

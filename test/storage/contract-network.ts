@@ -6,8 +6,10 @@ import { inspect } from 'node:util';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { isRetryable } from '../../src/storage/retry.ts';
 import { withRetry } from '../../src/storage/retrying-store.ts';
+
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import type { FaultProxy, ProxyFault } from '../support/fault-proxy.ts';
+import { until } from '../support/process.ts';
 import { chooseSeed, generator } from '../support/workload.ts';
 import { chunked, getBytes, readAll } from './contract.ts';
 import type { MakeOptions, MakeStore, Network } from './contract.ts';
@@ -149,6 +151,75 @@ export function describeNetwork(name: string, make: MakeStore, network: Network)
       },
     );
 
+    it('a body that is cut goes on where it stopped, also one of a range, and nothing is sent twice', async () => {
+      const [sizeBytes, start] = [12 * MIB, 1000];
+      const data = randomBytes(sizeBytes);
+      await store.put('big', data);
+      const patient = withRetry(store, { attempts: 100, baseMs: 5, maxMs: 20 });
+      const before = proxy.received;
+      const cutAfter = 9 * MIB;
+      await proxy.set({ cutAfter });
+      const reading = getBytes(patient, 'big', { start });
+      await until(() => proxy.received - before >= cutAfter);
+      await proxy.set('pass');
+      expect((await reading).equals(data.subarray(start))).toBe(true);
+      // What was under way when it broke may come again, but not the nine.
+      expect(proxy.received - before).toBeLessThan(sizeBytes + 4 * MIB);
+    });
+
+    it.each([{ cutAfter: 3000 }, { cutAfter: 3000, stall: true }])(
+      'a listing that is cut is never taken for a shorter one: $cutAfter bytes, stall $stall',
+      async (fault) => {
+        const names = Array.from({ length: 60 }, (_, number) => `${String(number + 10)}-${'x'.repeat(100)}`);
+        const patient = withRetry(store, { attempts: 5 });
+        for (const name of names) await patient.put(`many/${name}/y`, bytes('x'));
+        await proxy.set(fault);
+        const seen: string[] = [];
+        await expectPassing(async () => {
+          for await (const { key } of store.list('many/')) seen.push(key.slice(5, -2));
+        });
+        await expectPassing(async () => {
+          for await (const name of store.listPrefixes('many/')) seen.push(name);
+        });
+        expect(names).toEqual(expect.arrayContaining(seen));
+        await proxy.set('pass');
+        expect((await readAll(store.listPrefixes('many/'))).sort()).toEqual(names);
+      },
+    );
+
+    it.each(['bytes', 'a stream'])(
+      'an abort ends a put of %s that is on its way, and shows nothing',
+      async (kind) => {
+        const patient = await connect(make, network, { timeouts: PATIENT });
+        try {
+          await patient.store.put('k', bytes('value'));
+          const controller = new AbortController();
+          const { signal } = controller;
+          const data = randomBytes(22 * MIB);
+          let sentBytes = 0;
+          patient.proxy.onSent = (sizeBytes) => {
+            sentBytes += sizeBytes;
+            if (sentBytes < MIB || signal.aborted) return;
+            void patient.proxy.set('stall');
+            controller.abort();
+          };
+          const body = kind === 'bytes' ? data : chunked(data, 256 * 1024);
+          expect(await failureOf(() => patient.store.put('k', body, { signal }))).toMatchObject({
+            code: 'aborted',
+          });
+          expect(signal.aborted).toBe(true);
+          // Else a connection that lost something on the way would be waited for.
+          await patient.proxy.set('reset');
+          await patient.proxy.set('pass');
+          const again = withRetry(patient.store, { attempts: 10, baseMs: 5, maxMs: 20 });
+          expect((await readAll(again.list(''))).map(({ key }) => key)).toEqual(['k']);
+          expect((await getBytes(again, 'k')).toString()).toBe('value');
+        } finally {
+          await patient.end();
+        }
+      },
+    );
+
     it.each<ProxyFault>(['dead', 'stall'])('an upload that meets %s leaves what was there', async (fault) => {
       async function* source(): AsyncGenerator<Uint8Array> {
         yield* chunked(randomBytes(11 * MIB), 256 * 1024);
@@ -180,6 +251,8 @@ export function describeNetwork(name: string, make: MakeStore, network: Network)
         [429, '7', 7000],
         [429, undefined, undefined],
         [500, undefined, undefined],
+        [500, '2', 2000],
+        [504, undefined, undefined],
         [502, 'nonsense', undefined],
         [503, '0', 0],
         [503, '3600', 3_600_000],
@@ -198,6 +271,22 @@ export function describeNetwork(name: string, make: MakeStore, network: Network)
           await expectWorks();
         },
       );
+
+      it('with a Retry-After that is a date is passing until then', async () => {
+        const at = new Date(Math.ceil(Date.now() / 1000) * 1000 + 120_000);
+        await proxy.set({ status: 503, headers: { 'retry-after': at.toUTCString() } });
+        for (const [call, start] of calls) {
+          const error = await failureOf(start);
+          const ended = Date.now();
+          expect(error, call).toMatchObject({
+            code: 'unavailable',
+            retryAfterMs: expect.any(Number) as number,
+          });
+          const { retryAfterMs } = error as { retryAfterMs: number };
+          expect(retryAfterMs, call).toBeGreaterThanOrEqual(at.getTime() - ended);
+          expect(retryAfterMs, call).toBeLessThanOrEqual(121_000);
+        }
+      });
 
       it.each([401, 403])('%i is a matter of permission', async (status) => {
         await proxy.set({ status });

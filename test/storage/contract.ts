@@ -38,6 +38,9 @@ export interface Network {
 
 const MIB = 1024 * 1024;
 
+/** A place for a store in its bucket or folder, with characters that want care in URLs, signatures and shells. */
+export const ODD_PATH = "my db/50% + Zoë's";
+
 /** Everything that a stream yields. */
 export async function readAll<T>(items: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = [];
@@ -172,6 +175,27 @@ export function describeStore(name: string, make: MakeStore, network?: Network):
         for (const key of ['absent', 'folder', 'folder/absent', 'other/deep/absent']) {
           await expect(store.get(key)).rejects.toMatchObject({ code: 'not-found' });
         }
+      });
+
+      it('puts what is not there yet and leaves what is, where the storage knows how', async () => {
+        const putIfAbsent = async (text: string): Promise<boolean | undefined> => {
+          try {
+            return await store.putIfAbsent?.('new', bytes(text));
+          } catch (error) {
+            expect(error).toMatchObject({ code: 'unsupported' });
+            return undefined;
+          }
+        };
+        const written = [await putIfAbsent('first'), await putIfAbsent('second')];
+        const [first, second] = written;
+        if (first === undefined) {
+          expect(written).toEqual([undefined, undefined]);
+          expect(await keysUnder(store, '')).toEqual([]);
+          return;
+        }
+        expect(first).toBe(true);
+        // A server that ignores the condition says that it wrote, and did.
+        expect((await getBytes(store, 'new')).toString()).toBe(second === true ? 'second' : 'first');
       });
 
       it('can be left in the middle of a body', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { openFileStore } from '../../src/storage/file/file-store.ts';
 import { fileError } from '../../src/storage/file/errors.ts';
-import { chunked, describeStore, getBytes, readAll } from './contract.ts';
+import { ODD_PATH, chunked, describeStore, getBytes, readAll } from './contract.ts';
 
 async function newFolder(): Promise<string> {
   return mkdtemp(join(tmpdir(), 'file-store-'));
@@ -15,7 +15,7 @@ const modeOf = async (path: string): Promise<number> => (await stat(path)).mode 
 
 describeStore('FileStore', async () => {
   const folder = await newFolder();
-  const store = openFileStore({ type: 'file', path: join(folder, 'not', 'there', 'yet') });
+  const store = openFileStore({ type: 'file', path: join(folder, 'not', 'there', ODD_PATH) });
   return { store, cleanup: () => remove(folder) };
 });
 

@@ -8,7 +8,7 @@ import { openS3Store } from '../../src/storage/s3/s3-store.ts';
 import type { S3StoreConfig } from '../../src/storage/store-config.ts';
 import { S3Server } from '../support/s3-server.ts';
 import type { Fault, S3Request } from '../support/s3-server.ts';
-import { chunked, describeStore, getBytes, readAll } from './contract.ts';
+import { ODD_PATH, chunked, describeStore, getBytes, readAll } from './contract.ts';
 
 const MIB = 1024 * 1024;
 
@@ -23,11 +23,11 @@ describeStore(
   async ({ through, wrongSecret, timeouts }) => {
     const server = await S3Server.start();
     // A neighbour whose name begins alike must never show.
-    server.bucket().put('db-other/key', Buffer.from('x'));
+    server.bucket().put(`${ODD_PATH}-other/key`, Buffer.from('x'));
     const { host, port } = await through({ host: '127.0.0.1', port: server.port });
     const endpoint = `http://${host}:${port}`;
     const secret = wrongSecret === undefined ? {} : { secretAccessKey: wrongSecret };
-    const store = openS3Store(configFor(server, { endpoint, ...secret }), timeouts);
+    const store = openS3Store(configFor(server, { endpoint, path: ODD_PATH, ...secret }), timeouts);
     return { store, cleanup: () => server.close() };
   },
   { protocol: 'http' },

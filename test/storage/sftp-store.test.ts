@@ -1,4 +1,4 @@
-import { describeStore } from './contract.ts';
+import { ODD_PATH, describeStore } from './contract.ts';
 import { openSftpStore } from '../../src/storage/sftp/sftp-store.ts';
 import { SftpServer } from '../support/sftp-server.ts';
 import { configFor } from './sftp-support.ts';
@@ -9,7 +9,11 @@ describeStore(
     const server = await SftpServer.start();
     const address = await through({ host: '127.0.0.1', port: server.port });
     const secret = wrongSecret === undefined ? {} : { password: wrongSecret };
-    const store = openSftpStore(configFor(server, { ...address, ...secret }), {}, timeouts);
+    const store = openSftpStore(
+      configFor(server, { ...address, ...secret, path: `/${ODD_PATH}` }),
+      {},
+      timeouts,
+    );
     return { store, cleanup: () => server.close() };
   },
   { protocol: 'tcp' },

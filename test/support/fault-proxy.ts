@@ -36,6 +36,10 @@ export interface ProxiedRequest {
 export interface FaultProxy extends Address {
   /** Requests (HTTP) or connections that came so far. */
   readonly count: number;
+  /** Bytes that servers have sent so far: over HTTP those of bodies. */
+  readonly received: number;
+  /** Called with each piece that comes from a client, before anything is decided: its bytes. */
+  onSent: (sizeBytes: number) => void;
   /** HTTP: the fault of one request; what it gives while no other fault is set. */
   onRequest: (request: ProxiedRequest) => ProxyFault;
   /** Sets the fault of what comes from now on. Dead and reset also end what is under way, and so does all over TCP. */
@@ -54,6 +58,8 @@ abstract class Listening implements FaultProxy {
   readonly host = '127.0.0.1';
   port = 0;
   count = 0;
+  received = 0;
+  onSent: (sizeBytes: number) => void = () => undefined;
   onRequest: (request: ProxiedRequest) => ProxyFault = () => 'pass';
   protected readonly target: Address;
   protected fault: ProxyFault = 'pass';
@@ -81,6 +87,8 @@ abstract class Listening implements FaultProxy {
 
   protected watch(socket: Socket): void {
     this.sockets.add(socket);
+    // Answers of a few bytes, each held back until the one before is acknowledged, would take 40 ms each.
+    socket.setNoDelay(true);
     // Broken connections are what this is for.
     socket.on('error', () => undefined);
     socket.on('close', () => this.sockets.delete(socket));
@@ -117,6 +125,7 @@ class HttpFaultProxy extends Listening {
     this.count++;
     const { method = 'GET', url = '/' } = message;
     const fault = this.fault === 'pass' ? this.onRequest({ method, url }) : this.fault;
+    message.on('data', (chunk: Buffer) => this.onSent(chunk.length));
     if (fault === 'stall') {
       message.resume();
     } else if (fault === 'dead' || fault === 'reset') {
@@ -149,6 +158,7 @@ class HttpFaultProxy extends Listening {
       (answer) => {
         response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
         response.flushHeaders();
+        answer.on('data', (chunk: Buffer) => (this.received += chunk.length));
         if (cut === undefined) {
           answer.on('error', () => response.destroy()).pipe(response);
         } else {
@@ -165,18 +175,19 @@ class HttpFaultProxy extends Listening {
   #cut(answer: IncomingMessage, response: ServerResponse, cut: { cutAfter: number; stall?: boolean }): void {
     let left = cut.cutAfter;
     answer.on('error', () => response.destroy());
-    answer.on('data', (chunk: Buffer) => {
+    const onData = (chunk: Buffer): void => {
       const part = chunk.subarray(0, left);
       left -= part.length;
       if (left > 0) {
         response.write(part);
         return;
       }
-      answer.removeAllListeners('data').resume();
+      answer.off('data', onData).resume();
       response.write(part, () => {
         if (cut.stall !== true) response.destroy();
       });
-    });
+    };
+    answer.on('data', onData);
     answer.on('end', () => {
       if (left > 0) response.end();
     });
@@ -208,7 +219,10 @@ class TcpFaultProxy extends Listening {
     }
     const server = connect(this.target.port, this.target.host);
     this.watch(server);
-    client.on('data', (chunk: Buffer) => this.#pass(chunk, server, client));
+    client.on('data', (chunk: Buffer) => {
+      this.onSent(chunk.length);
+      this.#pass(chunk, server, client);
+    });
     server.on('data', (chunk: Buffer) => this.#passCounted(chunk, client, server));
     client.on('end', () => server.end());
     server.on('end', () => client.end());
@@ -225,6 +239,7 @@ class TcpFaultProxy extends Listening {
 
   #passCounted(chunk: Buffer, client: Socket, server: Socket): void {
     const part = chunk.subarray(0, this.#left);
+    this.received += part.length;
     this.#pass(part, client, server);
     this.#left -= part.length;
     if (part.length < chunk.length) this.#silent.add(client);
