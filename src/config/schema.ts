@@ -164,7 +164,7 @@ export const REPLICA: SectionSpec = {
       kind: 'int',
       defaultText: '',
       types: ['s3'],
-      doc: 'Parts of one upload that are sent at once; 8 when absent, 2 for Cloudflare R2.',
+      doc: 'Parts of one upload that are sent at once; 12 when absent, 2 for Cloudflare R2.',
     },
     {
       name: 'part-size',

@@ -47,18 +47,20 @@ export class SnapshotSpool {
   }
 
   /**
-   * The content from its beginning, as it is written. Rejects with what keeps it from being written, with 'aborted'
+   * The content from its beginning, as it is written. A chunk is only valid until the next is asked for. Rejects with what keeps it from being written, with 'aborted'
    * when the spool is closed.
    */
   async *read(): AsyncGenerator<Uint8Array> {
     let file: FileHandle | undefined;
     let offset = 0;
+    // Used again and again: fresh memory for each chunk costs more than reading it.
+    const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
     try {
       for (;;) {
         while (offset < this.#sizeBytes) {
           file ??= await open(this.#path, 'r');
-          const buffer = Buffer.allocUnsafe(Math.min(READ_SIZE, this.#sizeBytes - offset));
-          const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, offset);
+          const wanted = Math.min(READ_SIZE, this.#sizeBytes - offset);
+          const { bytesRead } = await file.read(buffer, 0, wanted, offset);
           assert(bytesRead > 0, `${this.#path} is as long as what was written to it`);
           offset += bytesRead;
           yield buffer.subarray(0, bytesRead);

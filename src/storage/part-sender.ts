@@ -14,7 +14,7 @@ export const BODY_ATTEMPTS = 5;
  * Parts of one body in flight at once, where the user says nothing: over a round trip of 100 ms, what a fast line takes.
  * One more is in memory than are in flight.
  */
-export const PARTS_AT_ONCE = 8;
+export const PARTS_AT_ONCE = 12;
 
 export interface SendOptions {
   /** The operation and its object, for messages. */
@@ -54,6 +54,7 @@ export async function sendParts(
     }
     await retrying(() => sendPart(part, stop.signal), { attempts: BODY_ATTEMPTS, signal: stop.signal });
     sizeBytes += part.data.length;
+    part.release?.();
   };
   try {
     for await (const part of parts) {

@@ -42,6 +42,8 @@ export interface Part {
   readonly number: number;
   readonly data: Uint8Array;
   readonly last: boolean;
+  /** To be called when its bytes are not needed any more: the memory is used for a later part. */
+  readonly release?: () => void;
 }
 
 /**
@@ -76,14 +78,18 @@ async function* gathered(
   let number = 1;
   let size = sizeOf(number);
   let part = new GrowingBuffer(size);
+  /** Of parts that were released; fresh memory for each costs as much as sending it. */
+  const free: Buffer[] = [];
   for await (const chunk of body) {
     let rest = chunk;
     while (rest.length > 0) {
       if (part.length === size) {
-        yield { number, data: part.bytes(), last: false };
+        const full = part.buffer;
+        yield { number, data: full, last: false, release: () => free.push(full) };
         size = sizeOf(++number);
+        const used = free.pop();
         // A body of more than one part most likely fills this one, too.
-        part = new GrowingBuffer(size, size);
+        part = new GrowingBuffer(size, used?.length === size ? used : Buffer.allocUnsafeSlow(size));
       }
       const taken = rest.subarray(0, size - part.length);
       part.append(taken);
@@ -96,27 +102,27 @@ async function* gathered(
 /** A buffer that begins small, since most objects are, and doubles up to its limit. */
 class GrowingBuffer {
   readonly #limit: number;
-  #buffer: Buffer;
+  buffer: Buffer;
   length = 0;
 
-  constructor(limit: number, initialBytes = Math.min(limit, 64 * 1024)) {
+  constructor(limit: number, buffer: Buffer = Buffer.allocUnsafe(Math.min(limit, 64 * 1024))) {
     this.#limit = limit;
-    this.#buffer = Buffer.allocUnsafe(initialBytes);
+    this.buffer = buffer;
   }
 
   append(data: Uint8Array): void {
     const needed = this.length + data.length;
-    if (needed > this.#buffer.length) {
-      const grown = Buffer.allocUnsafe(Math.min(this.#limit, Math.max(needed, this.#buffer.length * 2)));
-      this.#buffer.copy(grown, 0, 0, this.length);
-      this.#buffer = grown;
+    if (needed > this.buffer.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(this.#limit, Math.max(needed, this.buffer.length * 2)));
+      this.buffer.copy(grown, 0, 0, this.length);
+      this.buffer = grown;
     }
-    this.#buffer.set(data, this.length);
+    this.buffer.set(data, this.length);
     this.length = needed;
   }
 
   bytes(): Uint8Array {
-    return this.#buffer.subarray(0, this.length);
+    return this.buffer.subarray(0, this.length);
   }
 }
 

@@ -100,7 +100,7 @@ describe('AbsStore requests', () => {
     const { type, capabilities } = await openStore({
       ...{ type: 'abs', bucket: 'box', path: '', accountName: 'account', accountKey: KEY, endpoint },
     });
-    expect({ type, capabilities }).toEqual({ type: 'abs', capabilities: { local: false, concurrency: 32 } });
+    expect({ type, capabilities }).toEqual({ type: 'abs', capabilities: { local: false, concurrency: 64 } });
     expect(seen).toEqual([]);
   });
 
@@ -114,7 +114,7 @@ describe('AbsStore requests', () => {
     expect(headers.authorization).toMatch(/^SharedKey account:/);
   });
 
-  it('sends large bodies in blocks of one upload, each with its digest, at most eight at once', async () => {
+  it('sends large bodies in blocks of one upload, each with its digest, at most twelve at once', async () => {
     const waiting: (() => void)[] = [];
     let most = 0;
     answer = (_, response) => {
@@ -122,11 +122,11 @@ describe('AbsStore requests', () => {
         () => void response.writeHead(201, { 'last-modified': 'Mon, 05 Jan 2026 10:00:00 GMT' }).end(),
       );
       most = Math.max(most, waiting.length);
-      // The last block and the commit find nobody to wait for; eight blocks wait whether a ninth comes.
-      if (seen.length >= 9) for (const send of waiting.splice(0)) send();
-      else if (waiting.length === 8) setTimeout(() => waiting.shift()?.(), 50);
+      // The last block and the commit find nobody to wait for; twelve blocks wait whether another one comes.
+      if (seen.length >= 13) for (const send of waiting.splice(0)) send();
+      else if (waiting.length === 12) setTimeout(() => waiting.shift()?.(), 50);
     };
-    const data = randomBytes(43 * 1024 * 1024);
+    const data = randomBytes(63 * 1024 * 1024);
     const info = await open().put('big', data);
     expect(info).toEqual({
       key: 'big',
@@ -134,8 +134,8 @@ describe('AbsStore requests', () => {
       modifiedAt: new Date('2026-01-05T10:00:00Z'),
     });
     const blocks = seen.slice(0, -1);
-    expect(most).toBe(8);
-    expect(blocks).toHaveLength(9);
+    expect(most).toBe(12);
+    expect(blocks).toHaveLength(13);
     for (const { headers, body } of blocks) {
       expect(headers['content-md5']).toBe(createHash('md5').update(body).digest('base64'));
     }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import fc from 'fast-check';
 import { MAX_PARTS, MIN_PART_SIZE, basePartSize, partSize, partsOf } from '../../src/storage/parts.ts';
+import type { Part } from '../../src/storage/parts.ts';
 import { chunked, readAll } from './contract.ts';
 
 const TIB = 1024 ** 4;
@@ -58,6 +59,38 @@ describe('partsOf', () => {
             for (const part of parts.slice(0, -1)) expect(part.data).toHaveLength(size);
             if (data.length > 0) expect(parts.at(-1)!.data.length).toBeGreaterThan(0);
           }
+        },
+      ),
+    );
+  });
+
+  it('keeps the bytes of a part until it is released, and uses its memory for a later one then', async () => {
+    const size = 50;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ minLength: 3 * size, maxLength: 1000 }),
+        fc.integer({ min: 1, max: 70 }),
+        fc.array(fc.nat(), { maxLength: 20 }),
+        async (data, chunkSize, choices) => {
+          const held: Part[] = [];
+          const memory = new Set<ArrayBufferLike>();
+          let most = 0;
+          for await (const part of partsOf(chunked(data, chunkSize), size)) {
+            memory.add(part.data.buffer);
+            most = Math.max(most, held.push(part));
+            const choice = choices[part.number];
+            if (choice === undefined) continue;
+            const [released] = held.splice(choice % held.length, 1);
+            const start = (released!.number - 1) * size;
+            expect(Buffer.from(released!.data).equals(data.subarray(start, start + size))).toBe(true);
+            released!.release?.();
+          }
+          for (const { number, data: kept } of held) {
+            const start = (number - 1) * size;
+            expect(Buffer.from(kept).equals(data.subarray(start, start + size))).toBe(true);
+          }
+          // One more is being filled.
+          expect(memory.size).toBeLessThanOrEqual(most + 1);
         },
       ),
     );

@@ -92,16 +92,16 @@ describe('S3Store requests', () => {
     expect(Object.keys(headers).filter((name) => name.includes('checksum'))).toEqual([]);
   });
 
-  it('uploads in parts of equal size, at most eight at once, and dates the object by its beginning', async () => {
+  it('uploads in parts of equal size, at most twelve at once, and dates the object by its beginning', async () => {
     let running = 0;
     let most = 0;
     server.onRequest = ({ operation }) => {
       if (operation === 'UploadPart') most = Math.max(most, ++running);
       return 'pass';
     };
-    // None is answered before eight are there.
+    // None is answered before twelve are there.
     server.beforeAnswer = async ({ operation }) => {
-      while (operation === 'UploadPart' && most < 8) await new Promise((resolve) => setTimeout(resolve, 5));
+      while (operation === 'UploadPart' && most < 12) await new Promise((resolve) => setTimeout(resolve, 5));
     };
     const buckets = server.bucket();
     const putPart = buckets.putPart.bind(buckets);
@@ -109,10 +109,10 @@ describe('S3Store requests', () => {
       running--;
       return putPart(...args);
     };
-    const data = randomBytes(43 * MIB);
+    const data = randomBytes(63 * MIB);
     const info = await store.put('big', chunked(data, 777_777));
-    expect(server.counts()).toEqual({ CreateMultipartUpload: 1, UploadPart: 9, CompleteMultipartUpload: 1 });
-    expect(most).toBe(8);
+    expect(server.counts()).toEqual({ CreateMultipartUpload: 1, UploadPart: 13, CompleteMultipartUpload: 1 });
+    expect(most).toBe(12);
     expect(buckets.get('db/big').data.equals(data)).toBe(true);
     const listed = (await readAll(store.list('')))[0]!;
     expect(Math.abs(info.modifiedAt.getTime() - listed.modifiedAt.getTime())).toBeLessThan(1000);

@@ -42,7 +42,7 @@ export function openAbsStore(config: AbsStoreConfig, timeouts: AbsTimeouts = DEF
 class AbsStore implements ObjectStore {
   readonly type = 'abs';
   readonly location: string;
-  readonly capabilities: StoreCapabilities = { local: false, concurrency: 32 };
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 64 };
   readonly #session: AbsSession;
 
   constructor(config: AbsStoreConfig, timeouts: AbsTimeouts) {

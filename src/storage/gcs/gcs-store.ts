@@ -46,7 +46,7 @@ interface Page {
 class GcsStore implements ObjectStore {
   readonly type = 'gcs';
   readonly location: string;
-  readonly capabilities: StoreCapabilities = { local: false, concurrency: 32 };
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 64 };
   readonly #session: GcsSession;
 
   constructor(config: GcsStoreConfig, settings: GcsSettings) {

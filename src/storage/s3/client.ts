@@ -8,6 +8,7 @@ import { GetBucketLocationCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { withoutCredentials } from '../http-failure.ts';
+import { newProxyAgents } from '../proxy-agents.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { regionInError } from './errors.ts';
 import type { S3Target } from './errors.ts';
@@ -88,7 +89,8 @@ function regionOfConstraint(constraint: string | undefined): string {
 }
 
 function construct(config: S3StoreConfig, timeouts: S3Timeouts, region: () => Promise<string>): S3Client {
-  const { endpoint, accessKeyId, secretAccessKey } = config;
+  const { endpoint, accessKeyId, secretAccessKey, skipVerify } = config;
+  const agents = newProxyAgents({ connectMs: timeouts.connectMs, skipVerify });
   const settings: S3ClientConfig = {
     region,
     forcePathStyle: config.forcePathStyle,
@@ -102,7 +104,8 @@ function construct(config: S3StoreConfig, timeouts: S3Timeouts, region: () => Pr
     requestHandler: new NodeHttpHandler({
       connectionTimeout: timeouts.connectMs,
       socketTimeout: timeouts.idleMs,
-      ...(config.skipVerify ? { httpsAgent: { rejectUnauthorized: false } } : {}),
+      httpAgent: agents.http,
+      httpsAgent: agents.https,
     }),
   };
   if (endpoint !== undefined) settings.endpoint = endpoint;

@@ -43,7 +43,7 @@ export function openS3Store(config: S3StoreConfig, timeouts: S3Timeouts = DEFAUL
 class S3Store implements ObjectStore {
   readonly type = 's3';
   readonly location: string;
-  readonly capabilities: StoreCapabilities = { local: false, concurrency: 32 };
+  readonly capabilities: StoreCapabilities = { local: false, concurrency: 64 };
   readonly #session: S3Session;
   readonly #uploadConcurrency: number;
   readonly #partLimits: PartLimits;
