@@ -1,5 +1,6 @@
 /** `litestream restore -all`: every database of the config, to one moment, and all of them or none. */
 
+import { throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
 import type { StagedRestore } from '../engine/restore.ts';
@@ -58,7 +59,7 @@ export async function restoreAll(
         if (hasCode(reason, 'aborted')) break;
       }
     }
-    error ??= await place(outcomes);
+    error ??= await place(context, outcomes, options);
     if (error === undefined) tellSpread(context, outcomes);
   } finally {
     for (const { staged } of outcomes) await staged?.discard();
@@ -107,20 +108,69 @@ async function stage(context: CommandContext, job: RestoreJob, flags: RestoreFla
 }
 
 /** Puts everything in place once all of it can be. @returns why not */
-async function place(outcomes: Outcome[]): Promise<unknown> {
-  const staged = outcomes.filter((outcome) => outcome.staged !== undefined);
-  for (const step of ['prepare', 'place'] as const) {
-    for (const outcome of staged) {
-      try {
-        await outcome.staged?.[step]();
-        if (step === 'place') outcome.report = { ...outcome.report, result: 'restored' };
-      } catch (error) {
-        outcome.report = { ...outcome.report, result: 'failed', error: messageOf(error) };
-        return error ?? new LitestreamError('io', 'it failed for no reason');
-      }
+async function place(
+  context: CommandContext,
+  outcomes: Outcome[],
+  { flags, signal }: AllOptions,
+): Promise<unknown> {
+  try {
+    await forEach(outcomes, 'prepare');
+    throwIfAborted(signal);
+  } catch (error) {
+    return error;
+  }
+  try {
+    // An interruption would leave databases of different moments.
+    await forEach(outcomes, 'place');
+    return undefined;
+  } catch (error) {
+    return tellPlaced(context, outcomes, { error, force: flags.force === true });
+  }
+}
+
+/** Ends with the first that fails. */
+async function forEach(outcomes: Outcome[], step: 'prepare' | 'place'): Promise<void> {
+  for (const outcome of outcomes) {
+    const { job, staged } = outcome;
+    if (staged === undefined) continue;
+    try {
+      await staged[step]();
+      if (step === 'place') outcome.report = reportOf(job, staged.result);
+    } catch (error) {
+      const old = { old_database: staged.result.keptPath ?? null };
+      outcome.report = { ...outcome.report, ...old, result: 'failed', error: messageOf(error) };
+      throw error;
     }
   }
-  return undefined;
+}
+
+/**
+ * Says what is in place and what is not after a failure in between. What is in place stays: its users may have begun to
+ * write to it, and to take it away again would lose that.
+ * @returns the error, with how to go on
+ */
+function tellPlaced(
+  context: CommandContext,
+  outcomes: readonly Outcome[],
+  { error, force }: { readonly error: unknown; readonly force: boolean },
+): unknown {
+  const staged = outcomes.flatMap(({ job, staged }) =>
+    staged ? [{ path: job.request.outputPath, staged }] : [],
+  );
+  const placedCount = staged.filter(({ staged: { placed } }) => placed).length;
+  if (placedCount === 0) return error;
+  for (const { path, staged: one } of staged) {
+    const message = one.placed ? 'database is in place' : 'database is not in place, all is as it was';
+    context.logger.error(message, { db: path, old_database: one.result.keptPath });
+  }
+  const again = force
+    ? 'run the same command again, which replaces all of them, or stop their users and move the old ones back'
+    : 'run the same command again with -if-db-not-exists';
+  return new LitestreamError(
+    error instanceof LitestreamError ? error.code : 'io',
+    `only ${placedCount} of ${staged.length} databases are in place, which are named above: ${messageOf(error)}; when that is mended, ${again}`,
+    { cause: error },
+  );
 }
 
 /** Databases that were written at the same time end at the same moment, or their replication did not. */

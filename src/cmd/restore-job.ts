@@ -95,7 +95,7 @@ export interface RestoreReport {
 }
 
 export function reportOf({ database, request }: RestoreJob, result: RestoreResult): RestoreReport {
-  const { replica, position, committedAt, sizeBytes, loss } = result;
+  const { replica, position, committedAt, sizeBytes, keptPath, loss } = result;
   return {
     database,
     output: request.outputPath,
@@ -104,6 +104,7 @@ export function reportOf({ database, request }: RestoreJob, result: RestoreResul
     ...position,
     committed_at: committedAt ?? null,
     size: sizeBytes,
+    old_database: keptPath ?? null,
     lost: loss ?? null,
   };
 }

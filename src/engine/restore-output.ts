@@ -8,7 +8,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { makeDirectories, syncDirectory } from '../base/durable-file.ts';
 import { sleep } from '../base/concurrency.ts';
-import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
+import { LitestreamError, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { defaultMetaPath } from './database-path.ts';
 import { findFileUsers, refuseUsed } from './file-users.ts';
@@ -72,6 +72,12 @@ export interface OutputOptions extends AccessOptions {
   readonly logger: Logger;
 }
 
+/** A file beside the output that was renamed. */
+interface SetAside {
+  readonly from: string;
+  readonly to: string;
+}
+
 export class RestoreOutput {
   #path: string;
   readonly #options: OutputOptions;
@@ -82,6 +88,8 @@ export class RestoreOutput {
   /** Tells whether the files beside the output are still those that check() found. */
   #leftoverId = '';
   #replacement: Replacement | undefined;
+  #placed = false;
+  #keptPath: string | undefined;
 
   /** @param path the database file to make */
   constructor(path: string, options: OutputOptions) {
@@ -95,6 +103,16 @@ export class RestoreOutput {
 
   get temporaryPath(): string {
     return `${this.#path}.tmp`;
+  }
+
+  /** Whether the file has its name. */
+  get placed(): boolean {
+    return this.#placed;
+  }
+
+  /** Where the database is that was replaced; undefined when none was. */
+  get keptPath(): string | undefined {
+    return this.#keptPath;
   }
 
   /** A WAL without a database beside the output: it is set aside when all of its commits are restored. */
@@ -175,22 +193,32 @@ export class RestoreOutput {
     if (!harmless) throw sidecarError(this.#path, sidecars);
   }
 
-  /** Gives the file its name. After prepare(). */
+  /** Gives the file its name. After prepare(). When it has not got it (see `placed`), everything else is as before. */
   async place(): Promise<void> {
     const file = this.#openFile();
     const suffix = new Date().toISOString().replace(/[-:.]/g, '');
-    if (this.#replacement) {
-      const kept = await this.#replacement.keepOld(suffix);
-      this.#options.logger.warn('old database is kept: remove it when it is not needed', { path: kept });
-    } else if ((await sizeOf(this.#path)) !== undefined) {
-      throw new LitestreamError('exists', `cannot restore, output path already exists: ${this.#path}`);
-    }
-    await this.#setAside(suffix);
+    const setAside: SetAside[] = [];
+    let kept: string | undefined;
     try {
+      kept = await this.#replacement?.keepOld(suffix);
+      if (kept === undefined && (await sizeOf(this.#path)) !== undefined) {
+        throw new LitestreamError('exists', `cannot restore, output path already exists: ${this.#path}`);
+      }
+      await this.#setAside(suffix, setAside);
       await rename(this.temporaryPath, this.#path);
+    } catch (error) {
+      await this.#putBack(setAside, kept);
+      throw wrapError(error, `put the restored database in place as ${this.#path}`);
+    }
+    this.#placed = true;
+    this.#keptPath = kept;
+    if (kept !== undefined) {
+      this.#options.logger.warn('old database is kept: remove it when it is not needed', { path: kept });
+    }
+    try {
       await syncDirectory(dirname(resolve(this.#path)));
     } catch (error) {
-      throw wrapError(error, `rename ${this.temporaryPath}`);
+      throw wrapError(error, `make the new name ${this.#path} durable`);
     }
     await file.close();
     this.#file = undefined;
@@ -273,7 +301,8 @@ export class RestoreOutput {
     }
   }
 
-  async #setAside(suffix: string): Promise<void> {
+  /** @param done gets what was renamed */
+  async #setAside(suffix: string, done: SetAside[]): Promise<void> {
     for (const sidecar of await findSidecars(this.#path)) {
       const ending = sidecar.slice(this.#path.length);
       // Beside the old database under the name that it has now, if there is one.
@@ -284,6 +313,26 @@ export class RestoreOutput {
       } catch (error) {
         throw wrapError(error, `set ${sidecar} aside`);
       }
+      done.push({ from: sidecar, to: target });
+    }
+  }
+
+  /** As it was before place(). What cannot be put back is logged. */
+  async #putBack(setAside: readonly SetAside[], kept: string | undefined): Promise<void> {
+    const { logger } = this.#options;
+    for (const { from, to } of [...setAside].reverse()) {
+      try {
+        await rename(to, from);
+      } catch (error) {
+        logger.error('cannot put file back', { path: to, new_path: from, error: messageOf(error) });
+      }
+    }
+    if (kept === undefined) return;
+    try {
+      // A second name: the old database has its own one still.
+      await rm(kept, { force: true });
+    } catch (error) {
+      logger.error('cannot remove the second name of the database', { path: kept, error: messageOf(error) });
     }
   }
 

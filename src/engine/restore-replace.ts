@@ -4,7 +4,7 @@
  * new file in its place. The old file stays under the second name.
  */
 
-import { existsSync } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { copyFile, link, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
@@ -77,7 +77,7 @@ export class Replacement {
   }
 
   /**
-   * Gives the old file a second name, which it keeps; the files beside it are the caller's.
+   * Gives the old file a second name, which it keeps; the files beside it are the caller's. When it fails there is none.
    * @returns that name
    */
   async keepOld(suffix: string): Promise<string> {
@@ -86,8 +86,13 @@ export class Replacement {
       // So that nothing of the old database is taken for the new one's. It costs one snapshot if we stop here.
       await rm(join(this.#metaPath, 'generation'), { force: true });
       await linkOrCopy(this.#path, kept);
+    } catch (error) {
+      throw wrapError(error, `keep the old database as ${kept}`);
+    }
+    try {
       await syncDirectory(dirname(this.#path));
     } catch (error) {
+      await rm(kept, { force: true });
       throw wrapError(error, `keep the old database as ${kept}`);
     }
     return kept;
@@ -115,7 +120,16 @@ async function linkOrCopy(path: string, target: string): Promise<void> {
     await link(path, target);
   } catch (error) {
     if (!NO_LINKS.has(systemCode(error) ?? '')) throw error;
-    await copyFile(path, target);
+    await copyWhole(path, target);
+  }
+}
+
+async function copyWhole(path: string, target: string): Promise<void> {
+  try {
+    await copyFile(path, target, constants.COPYFILE_EXCL);
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') await rm(target, { force: true });
+    throw error;
   }
 }
 

@@ -58,6 +58,8 @@ export interface RestoreResult {
   readonly snapshotIndex: number;
   /** Size of the restored database file. */
   readonly sizeBytes: number;
+  /** Where the database is that was replaced; undefined when none was (yet). */
+  readonly keptPath: string | undefined;
   /** What a best effort left out, in words; undefined when it is everything that was asked for. */
   readonly loss: string | undefined;
 }
@@ -73,6 +75,7 @@ export async function restore(request: RestoreRequest): Promise<RestoreResult> {
   const staged = await stageRestore(request);
   try {
     await staged.prepare();
+    throwIfAborted(request.signal);
     await staged.place();
     return staged.result;
   } catch (error) {
@@ -83,7 +86,7 @@ export async function restore(request: RestoreRequest): Promise<RestoreResult> {
 
 /** A restored database that has not its name yet. */
 export class StagedRestore {
-  readonly result: RestoreResult;
+  readonly #result: Omit<RestoreResult, 'keptPath'>;
   readonly #output: RestoreOutput;
   readonly #leftoverRestored: boolean;
   readonly #request: RestoreRequest;
@@ -91,13 +94,22 @@ export class StagedRestore {
   constructor(
     request: RestoreRequest,
     output: RestoreOutput,
-    result: RestoreResult,
+    result: Omit<RestoreResult, 'keptPath'>,
     leftoverRestored: boolean,
   ) {
     this.#request = request;
     this.#output = output;
-    this.result = result;
+    this.#result = result;
     this.#leftoverRestored = leftoverRestored;
+  }
+
+  get result(): RestoreResult {
+    return { ...this.#result, keptPath: this.#output.keptPath };
+  }
+
+  /** Whether it has its name. */
+  get placed(): boolean {
+    return this.#output.placed;
   }
 
   /** Makes everything ready that can fail: what is in the way is locked from here on. @throws LitestreamError as restore() */
@@ -106,9 +118,8 @@ export class StagedRestore {
     await this.#output.prepare(this.#leftoverRestored);
   }
 
-  /** Gives it its name. After prepare(). @throws LitestreamError as restore() */
+  /** Gives it its name, whether or not the signal fires. After prepare(). @throws LitestreamError as restore() */
   async place(): Promise<void> {
-    throwIfAborted(this.#request.signal);
     const logger = this.#request.logger.with({ replica: this.result.replica });
     logger.info('renaming database from temporary location');
     await this.#output.place();
@@ -130,7 +141,7 @@ export async function stageRestore(request: RestoreRequest): Promise<StagedResto
   try {
     const { plan, result } = await attempt.first();
     const { position, commitMs, sizeBytes, leftoverRestored } = result;
-    const done: RestoreResult = {
+    const done: Omit<RestoreResult, 'keptPath'> = {
       replica: plan.replica,
       position,
       committedAt: commitMs === undefined ? undefined : new Date(commitMs),

@@ -1,10 +1,11 @@
 /** Restores on the worst day: into the place of a database that is replicated, of all databases, and what is said before. */
 
-import { promises as fs, readdirSync } from 'node:fs';
+import { existsSync, promises as fs, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { runLitestream, startLitestream, until, type RunResult } from '../support/process.ts';
 import { withRig, type Rig } from '../support/process-rig.ts';
+import { SHIM_SUPPORTED, buildShim } from '../support/shim.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
 /** Rows of the table `t`. */
@@ -174,6 +175,58 @@ describe('restore -all', () => {
       ]);
     });
   });
+
+  it.runIf(SHIM_SUPPORTED)(
+    'says what is in place when the disk breaks in between, and how to go on',
+    async () => {
+      await withRig(async (rig) => {
+        const paths = ['one', 'two', 'three'].map((name) => join(rig.dir, name));
+        const [one = '', two = '', three = ''] = paths;
+        for (const path of paths) await commit(path, 1);
+        const config = await configOf(rig, paths);
+        const litestream = startLitestream({ binary: 'ours', args: ['replicate', '-config', config] });
+        try {
+          for (const path of paths)
+            await until(async () => (await ours(config, 'sync', '-wait', path)).code === 0);
+        } finally {
+          await litestream.stop();
+        }
+        const env = { LD_PRELOAD: await buildShim(rig.dir, 'kill-in-file-call'), FAIL_RENAME_TO: two };
+        const broken = (...flags: string[]): Promise<RunResult> =>
+          runLitestream({ binary: 'ours', args: ['restore', '-all', '-config', config, ...flags], env });
+
+        // The left-over row tells the old database from the new one.
+        for (const path of paths) await commit(path, 2);
+        const { code, stdout, stderr } = await broken('-force', '-json');
+        expect(code).toBe(1);
+        const reports = JSON.parse(stdout) as { result: string; old_database: string | null }[];
+        expect(reports.map(({ result }) => result)).toEqual(['restored', 'failed', 'not-restored']);
+        const kept = reports[0]!.old_database ?? 'none';
+        expect(kept).toMatch(/one\.\d{8}T\d{9}Z$/);
+        expect(await Promise.all([kept, ...paths].map(rowsOf))).toEqual([[1, 2], [1], [1, 2], [1, 2]]);
+        const told = stderr.split('\n').filter((line) => line.includes('in place'));
+        expect(told.slice(-4)).toEqual([
+          expect.stringContaining(`msg="database is in place" db=${one} old_database=${kept}`),
+          expect.stringContaining(`msg="database is not in place, all is as it was" db=${two}`),
+          expect.stringContaining(`msg="database is not in place, all is as it was" db=${three}`),
+          expect.stringMatching(/only 1 of 3 databases are in place.*EIO.*run the same command again, which/),
+        ]);
+        // Nothing of those that failed is left: no second names, no temporary files.
+        const left = readdirSync(rig.dir).filter((name) => /^(two|three)[.-](\d|tmp|wal\.|shm\.)/.test(name));
+        expect(left).toEqual([]);
+        await succeed(config, 'restore', '-all', '-force');
+        expect(await Promise.all(paths.map(rowsOf))).toEqual([[1], [1], [1]]);
+
+        for (const path of paths) await fs.rm(path);
+        const fresh = await broken();
+        expect(fresh.code).toBe(1);
+        expect(fresh.stdout).toMatch(/only 1 of 3 .*run the same command again with -if-db-not-exists/);
+        expect([one, two, three].map((path) => existsSync(path))).toEqual([true, false, false]);
+        await succeed(config, 'restore', '-all', '-if-db-not-exists');
+        expect(await Promise.all(paths.map(rowsOf))).toEqual([[1], [1], [1]]);
+      });
+    },
+  );
 
   it.each([
     [['-all', '-o', 'x'], 'cannot specify -o with -all'],

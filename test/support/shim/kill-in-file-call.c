@@ -1,12 +1,15 @@
 /*
  * Preloaded into a program: kills the process just before its n-th call that makes something durable or gives or takes
- * a name: fsync, fdatasync, ftruncate, link, rename and unlink. KILL_IN_FILE_CALL holds n.
+ * a name: fsync, fdatasync, ftruncate, link, rename and unlink. KILL_IN_FILE_CALL holds n. Or lets every rename to the
+ * path in FAIL_RENAME_TO fail as a broken disk does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -44,6 +47,11 @@ int link(const char *from, const char *to) {
 
 int rename(const char *from, const char *to) {
   REAL(int, "rename", (const char *, const char *))
+  const char *broken = getenv("FAIL_RENAME_TO");
+  if (broken && strcmp(broken, to) == 0) {
+    errno = EIO;
+    return -1;
+  }
   return real(from, to);
 }
 
