@@ -1,8 +1,9 @@
 /** Connections that end by themselves: the SDK has no limits of its own for one that is not made or falls silent. */
 
-import http from 'node:http';
-import https from 'node:https';
+import type http from 'node:http';
 import { Socket } from 'node:net';
+import { newProxyAgents } from '../proxy-agents.ts';
+import type { ProxyAgents } from '../proxy-agents.ts';
 
 /** How long the parts of a request may take. */
 export interface AbsTimeouts {
@@ -12,28 +13,29 @@ export interface AbsTimeouts {
   readonly idleMs: number;
 }
 
-export interface Agents {
-  readonly http: http.Agent;
-  readonly https: https.Agent;
-}
-
 /**
  * Agents that keep connections alive and break those that exceed `timeouts`, with ETIMEDOUT. Each request must bring
  * `idleMs` as its `timeout`: a connection that was idle has had another limit since, the server's.
  */
-export function newAgents(timeouts: AbsTimeouts): Agents {
-  const options = { keepAlive: true };
+export function newAgents(timeouts: AbsTimeouts): ProxyAgents {
+  const agents = newProxyAgents(timeouts);
   return {
-    http: limited(new http.Agent(options), 'connect', timeouts),
-    https: limited(new https.Agent(options), 'secureConnect', timeouts),
+    http: limited(agents.http, 'connect', timeouts),
+    https: limited(agents.https, 'secureConnect', timeouts),
   };
 }
 
 function limited<T extends http.Agent>(agent: T, connected: string, timeouts: AbsTimeouts): T {
   const connect = agent.createConnection.bind(agent);
-  agent.createConnection = (options, callback) => {
-    const socket = connect(options, callback);
+  const limitSocket = (socket: unknown): void => {
     if (socket instanceof Socket) limit(socket, connected, timeouts);
+  };
+  agent.createConnection = (options, callback) => {
+    const socket = connect(options, (error, late) => {
+      limitSocket(late);
+      callback?.(error, late);
+    });
+    limitSocket(socket);
     return socket;
   };
   return agent;

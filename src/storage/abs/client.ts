@@ -3,7 +3,6 @@
  * a request, with limits of time. It must not know what is stored.
  */
 
-import { IncomingMessage } from 'node:http';
 import {
   AnonymousCredential,
   ContainerClient,
@@ -15,18 +14,13 @@ import type { TokenCredential } from '@azure/identity';
 import { LitestreamError } from '../../base/errors.ts';
 import { withoutCredentials } from '../http-failure.ts';
 import type { AbsStoreConfig } from '../store-config.ts';
-import { newAgents, timedOut } from './agents.ts';
-import type { AbsTimeouts, Agents } from './agents.ts';
+import type { ProxyAgents } from '../proxy-agents.ts';
+import { newAgents } from './agents.ts';
+import type { AbsTimeouts } from './agents.ts';
 import { newDefaultCredential } from './credential.ts';
 import type { AbsTarget } from './errors.ts';
 
 export const DEFAULT_TIMEOUTS: AbsTimeouts = { connectMs: 10_000, idleMs: 30_000 };
-
-/**
- * For a request through a proxy, whose connections are not ours: until the answer begins, and until each piece of
- * its body.
- */
-const PROXIED_TIMEOUT_MS = 300_000;
 
 /** What messages say of the store. */
 export function targetOf(config: AbsStoreConfig): AbsTarget {
@@ -57,7 +51,11 @@ export function connect(config: AbsStoreConfig, timeouts: AbsTimeouts): Connecti
   url.pathname = `${url.pathname.replace(/\/$/, '')}/${encodeURIComponent(config.bucket)}`;
   if (accountKey === undefined && sasToken !== undefined) url.search = sasToken;
   // Retries are ours: the decorator's, and each part's.
-  const pipeline = newPipeline(credentialOf(config, url, timeouts), { retryOptions: { maxTries: 1 } });
+  const pipeline = newPipeline(credentialOf(config, url, timeouts), {
+    retryOptions: { maxTries: 1 },
+    // Of the environment's proxies the SDK has rules of its own, and throws at what it cannot read: our agents know better.
+    proxyOptions: { host: 'http://localhost', port: 80 },
+  });
   const agents = newAgents(timeouts);
   pipeline.factories.push({ create: (next) => new TimedRequests(next, agents, timeouts) });
   return {
@@ -87,39 +85,22 @@ function credentialOf(
   return newDefaultCredential(timeouts.idleMs);
 }
 
-/** Gives each request a connection with limits, or, where the environment names a proxy, the proxy's and a limit. */
+/** Gives each request a connection of ours, with limits, whatever the SDK makes of a proxy in the environment. */
 class TimedRequests implements RequestPolicy {
   readonly #next: RequestPolicy;
-  readonly #agents: Agents;
+  readonly #agents: ProxyAgents;
   readonly #timeouts: AbsTimeouts;
 
-  constructor(next: RequestPolicy, agents: Agents, timeouts: AbsTimeouts) {
+  constructor(next: RequestPolicy, agents: ProxyAgents, timeouts: AbsTimeouts) {
     this.#next = next;
     this.#agents = agents;
     this.#timeouts = timeouts;
   }
 
-  async sendRequest(request: WebResource): Promise<HttpOperationResponse> {
-    const { protocol, hostname } = new URL(request.url);
-    if (request.agent !== undefined && !isLoopback(hostname)) return await this.#sendProxied(request);
+  sendRequest(request: WebResource): Promise<HttpOperationResponse> {
+    const { protocol } = new URL(request.url);
     request.agent = protocol === 'http:' ? this.#agents.http : this.#agents.https;
     request.requestOverrides = { timeout: this.#timeouts.idleMs };
-    return await this.#next.sendRequest(request);
+    return this.#next.sendRequest(request);
   }
-
-  async #sendProxied(request: WebResource): Promise<HttpOperationResponse> {
-    request.timeout = PROXIED_TIMEOUT_MS;
-    const response = await this.#next.sendRequest(request);
-    const body = response.readableStreamBody;
-    if (body instanceof IncomingMessage) {
-      const late = timedOut(`nothing moved for ${PROXIED_TIMEOUT_MS} ms`);
-      body.setTimeout(PROXIED_TIMEOUT_MS, () => body.destroy(late));
-    }
-    return response;
-  }
-}
-
-/** This machine is never behind a proxy, whatever the environment says. */
-function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.');
 }

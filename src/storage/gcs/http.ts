@@ -8,7 +8,8 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { Socket } from 'node:net';
 import { allowManyListeners } from '../../base/concurrency.ts';
-import { newTunnelAgent } from '../tunnel-agent.ts';
+import { newProxyAgents } from '../proxy-agents.ts';
+import type { ProxyAgents } from '../proxy-agents.ts';
 
 /** How long the parts of a request may take. */
 export interface GcsTimeouts {
@@ -29,12 +30,11 @@ export interface HttpRequest {
 
 export class HttpClient {
   readonly #timeouts: GcsTimeouts;
-  readonly #plain = new http.Agent({ keepAlive: true });
-  readonly #secure: https.Agent;
+  readonly #agents: ProxyAgents;
 
   constructor(timeouts: GcsTimeouts) {
     this.#timeouts = timeouts;
-    this.#secure = newTunnelAgent(timeouts.connectMs);
+    this.#agents = newProxyAgents(timeouts);
   }
 
   /**
@@ -53,8 +53,8 @@ export class HttpClient {
       };
       const request =
         url.protocol === 'https:'
-          ? https.request(url, { ...options, agent: this.#secure })
-          : http.request(url, { ...options, agent: this.#plain });
+          ? https.request(url, { ...options, agent: this.#agents.https })
+          : http.request(url, { ...options, agent: this.#agents.http });
       this.#limit(request);
       request.on('error', reject);
       request.on('response', resolve);
@@ -81,8 +81,8 @@ export class HttpClient {
 
   /** Ends the connections, those in use too. */
   close(): void {
-    this.#plain.destroy();
-    this.#secure.destroy();
+    this.#agents.http.destroy();
+    this.#agents.https.destroy();
   }
 }
 
