@@ -16,6 +16,13 @@ export const BODY_ATTEMPTS = 5;
  */
 export const PARTS_AT_ONCE = 12;
 
+/**
+ * Parts of all bodies in flight at once: many first snapshots at a time must not need the memory of all. Beyond that, a
+ * body has one in flight.
+ */
+const PARTS_IN_TOTAL = 24;
+let partsInFlight = 0;
+
 export interface SendOptions {
   /** The operation and its object, for messages. */
   readonly what: string;
@@ -36,7 +43,7 @@ export async function sendParts(
   sendPart: (part: Part, signal: AbortSignal) => Promise<void>,
   options: SendOptions,
 ): Promise<number> {
-  const { what, concurrency, signal, spare = () => () => undefined } = options;
+  const { what, signal } = options;
   const stop = new AbortController();
   const onAbort = (): void => stop.abort(signal?.reason);
   if (signal?.aborted === true) onAbort();
@@ -60,14 +67,16 @@ export async function sendParts(
     for await (const part of parts) {
       // Reading on only when a part has left bounds what is held in memory.
       let release: (() => void) | undefined;
-      while (sending.size > 0 && (sending.size >= concurrency || (release = spare()) === undefined)) {
+      while (sending.size > 0 && (release = placeBeside(sending.size, options)) === undefined) {
         await Promise.race(sending);
       }
       if (stop.signal.aborted) release?.();
       throwIfAborted(stop.signal);
+      partsInFlight++;
       const sent = send(part)
         .catch(fail)
         .finally(() => {
+          partsInFlight--;
           release?.();
           sending.delete(sent);
         });
@@ -82,4 +91,11 @@ export async function sendParts(
   throwIfAborted(signal);
   if (failure !== undefined) throw failure.error;
   return sizeBytes;
+}
+
+/** For one more part beside the `count` of the same body that are in flight; undefined when there is none now. */
+function placeBeside(count: number, { concurrency, spare }: SendOptions): (() => void) | undefined {
+  // Whoever asks for more parts of one body than that may have them.
+  if (count >= concurrency || partsInFlight >= Math.max(PARTS_IN_TOTAL, concurrency)) return undefined;
+  return spare === undefined ? () => undefined : spare();
 }

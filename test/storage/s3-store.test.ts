@@ -126,6 +126,33 @@ describe('S3Store requests', () => {
     }
   });
 
+  it('has no more than 24 parts of all uploads under way, and one of each beyond', async () => {
+    let running = 0;
+    let most = 0;
+    server.onRequest = ({ operation }) => {
+      if (operation === 'UploadPart') most = Math.max(most, ++running);
+      return 'pass';
+    };
+    // None is answered before 24 are there; those wait whether more come.
+    let waited: Promise<void> | undefined;
+    server.beforeAnswer = async ({ operation }) => {
+      while (operation === 'UploadPart' && most < 24) await new Promise((resolve) => setTimeout(resolve, 5));
+      if (operation === 'UploadPart') await (waited ??= new Promise((resolve) => setTimeout(resolve, 300)));
+    };
+    const buckets = server.bucket();
+    const putPart = buckets.putPart.bind(buckets);
+    buckets.putPart = (...args) => {
+      running--;
+      return putPart(...args);
+    };
+    const data = randomBytes(63 * MIB);
+    await Promise.all(['a', 'b', 'c'].map((key) => store.put(key, data)));
+    expect(server.counts().UploadPart).toBe(39);
+    expect(most).toBeGreaterThanOrEqual(24);
+    expect(most).toBeLessThanOrEqual(26);
+    for (const key of ['a', 'b', 'c']) expect(buckets.get(`db/${key}`).data.equals(data)).toBe(true);
+  });
+
   it('takes the region from the bucket when neither region nor endpoint is set', async () => {
     const frankfurt = await S3Server.start({ region: 'eu-central-1' });
     vi.stubEnv('AWS_ENDPOINT_URL_S3', frankfurt.endpoint);
