@@ -7,8 +7,9 @@ import type {
   ContainerClient,
 } from '@azure/storage-blob';
 import { throwIfAborted } from '../../base/concurrency.ts';
-import { LitestreamError, assert } from '../../base/errors.ts';
+import { LitestreamError } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
+import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
@@ -116,15 +117,11 @@ class AbsStore implements ObjectStore {
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     const { range, signal } = options;
-    const { start = 0, end } = range ?? {};
-    assert(
-      start >= 0 && (end === undefined || start < end),
-      `byte range ${start}-${end ?? ''} of ${key} is empty`,
-    );
+    const { start, end } = boundsOf(key, range);
     const what = `get ${key}`;
     let answer: BlobDownloadResponseParsed;
     try {
-      const count = end === undefined ? undefined : end - start;
+      const count = end === Infinity ? undefined : end - start;
       answer = await this.#session.sendFor(
         key,
         (blob, call) => blob.download(start, count, { ...call, maxRetryRequests: 0 }),
@@ -137,7 +134,7 @@ class AbsStore implements ObjectStore {
         return { sizeBytes: 0, stream: nothing() };
       throw error;
     }
-    return this.#bodyOf(answer, start > 0 || end !== undefined, what, signal);
+    return this.#bodyOf(answer, start > 0 || end !== Infinity, what, signal);
   }
 
   #bodyOf(

@@ -13,6 +13,7 @@ import {
 import type { DurableOptions } from '../../base/durable-file.ts';
 import { LitestreamError, assert, systemCode } from '../../base/errors.ts';
 import { abortable } from '../body.ts';
+import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix } from '../key.ts';
 import type {
   CallOptions,
@@ -114,8 +115,7 @@ class FileStore implements ObjectStore {
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     throwIfAborted(options.signal);
-    const { start = 0, end = Infinity } = options.range ?? {};
-    assert(start >= 0 && start < end, `byte range ${start}-${end} of ${key} is empty`);
+    const { start, end } = boundsOf(key, options.range);
     const path = join(this.#root, key);
     const size = (await this.#statObject(path)).size;
     const first = Math.min(start, size);
@@ -169,13 +169,13 @@ class FileStore implements ObjectStore {
 
   async delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
     for (const key of keys) checkKey(key);
-    const folders = new Set<string>();
+    // Also of what is not there: a put that was given up may have made the folder.
+    const folders = new Set(keys.map((key) => dirname(join(this.#root, key))));
     for (const key of keys) {
       throwIfAborted(options.signal);
       const path = join(this.#root, key);
       try {
         await rm(path);
-        folders.add(dirname(path));
       } catch (error) {
         if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) throw fileError(error, 'delete', path);
       }

@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, assert } from '../../base/errors.ts';
 import { abortable, complete, nothing } from '../body.ts';
+import { rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
@@ -119,7 +120,7 @@ class GcsStore implements ObjectStore {
       method: 'GET',
       url: this.#session.objectUrl(key, { alt: 'media' }),
       // The bytes as they are: a coding on the way would hide their number.
-      headers: { 'accept-encoding': 'identity', ...rangeHeader(key, range) },
+      headers: { 'accept-encoding': 'identity', ...(range && { range: rangeHeader(key, range) }) },
       what,
       signal,
       expect: range === undefined ? [200] : [200, 206, 416],
@@ -244,16 +245,6 @@ class GcsStore implements ObjectStore {
     this.#session.close();
     return Promise.resolve();
   }
-}
-
-function rangeHeader(key: string, range: GetOptions['range']): { range?: string } {
-  if (range === undefined) return {};
-  const { start, end } = range;
-  assert(
-    start >= 0 && (end === undefined || start < end),
-    `byte range ${start}-${end ?? ''} of ${key} is empty`,
-  );
-  return { range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
 }
 
 /** The chunks of a whole object; rejects with 'corrupt' at its end unless it has the checksum. */

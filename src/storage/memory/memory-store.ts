@@ -1,8 +1,9 @@
 /** Objects in this process's memory, for tests and trials: the contract in its plainest form. */
 
 import { throwIfAborted } from '../../base/concurrency.ts';
-import { LitestreamError, assert } from '../../base/errors.ts';
+import { LitestreamError } from '../../base/errors.ts';
 import { abortable, collect } from '../body.ts';
+import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix } from '../key.ts';
 import type {
   CallOptions,
@@ -54,8 +55,7 @@ class MemoryStore implements ObjectStore {
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     throwIfAborted(options.signal);
-    const { start = 0, end = Infinity } = options.range ?? {};
-    assert(start >= 0 && start < end, `byte range ${start}-${end} of ${key} is empty`);
+    const { start, end } = boundsOf(key, options.range);
     const object = this.#objects.get(key);
     if (object === undefined) throw new LitestreamError('not-found', `no such object: ${key}`);
     const data = object.data.subarray(start, Math.min(end, object.data.length));

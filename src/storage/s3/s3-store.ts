@@ -8,8 +8,9 @@ import {
 } from '@aws-sdk/client-s3';
 import type { GetObjectCommandOutput, ListObjectsV2CommandOutput, _Error } from '@aws-sdk/client-s3';
 import { throwIfAborted } from '../../base/concurrency.ts';
-import { LitestreamError, assert } from '../../base/errors.ts';
+import { LitestreamError } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
+import { rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
@@ -114,7 +115,10 @@ class S3Store implements ObjectStore {
     checkKey(key);
     const { range, signal } = options;
     const what = `get ${key}`;
-    const command = new GetObjectCommand({ ...this.#session.object(key), ...rangeHeader(key, range) });
+    const command = new GetObjectCommand({
+      ...this.#session.object(key),
+      Range: range && rangeHeader(key, range),
+    });
     let output: GetObjectCommandOutput;
     try {
       ({ output } = await this.#session.send(command, what, signal));
@@ -219,16 +223,6 @@ class S3Store implements ObjectStore {
     this.#session.close();
     return Promise.resolve();
   }
-}
-
-function rangeHeader(key: string, range: GetOptions['range']): { Range?: string } {
-  if (range === undefined) return {};
-  const { start, end } = range;
-  assert(
-    start >= 0 && (end === undefined || start < end),
-    `byte range ${start}-${end ?? ''} of ${key} is empty`,
-  );
-  return { Range: `bytes=${start}-${end === undefined ? '' : end - 1}` };
 }
 
 /** Whether S3's code of a failed request is `code`. */

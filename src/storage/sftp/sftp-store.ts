@@ -6,6 +6,7 @@ import { allowManyListeners, sleep, throwIfAborted } from '../../base/concurrenc
 import { TEMPORARY_SUFFIX } from '../../base/durable-file.ts';
 import { LitestreamError, assert, hasCode } from '../../base/errors.ts';
 import { abortable } from '../body.ts';
+import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix } from '../key.ts';
 import type {
   CallOptions,
@@ -140,8 +141,7 @@ class SftpStore implements ObjectStore {
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     const { signal } = options;
-    const { start = 0, end = Infinity } = options.range ?? {};
-    assert(start >= 0 && start < end, `byte range ${start}-${end} of ${key} is empty`);
+    const { start, end } = boundsOf(key, options.range);
     const what = `get ${key}`;
     try {
       allowManyListeners(signal);
@@ -260,12 +260,12 @@ class SftpStore implements ObjectStore {
       const channel = await this.#session.channel(signal);
       void this.#sweep(channel);
       const window = new Window(DELETES_AHEAD);
-      const folders = new Set<string>();
+      // Also of what is not there: a put that was given up may have made the folder.
+      const folders = new Set(keys.map(folderOf));
       for (const key of keys) {
         await window.send(async () => {
           try {
             await channel.remove(this.#path(key), signal);
-            folders.add(folderOf(key));
           } catch (error) {
             deleting = key;
             if (statusOf(error) !== STATUS.noSuchFile) throw error;
