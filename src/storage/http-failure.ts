@@ -46,7 +46,7 @@ export function explainNoAnswer(code: string, detail: string, place: HttpPlace):
     case 'protocol':
       return {
         code: 'config',
-        advice: `${name} does not speak the endpoint's protocol: check endpoint, http or https (${detail})`,
+        advice: `${name} does not speak the endpoint's protocol: check endpoint, http or https (${withoutOpenSsl(detail)})`,
       };
     case 'certificate': {
       const check = trust === undefined ? 'check endpoint' : `check endpoint, or ${trust}`;
@@ -60,6 +60,11 @@ export function explainNoAnswer(code: string, detail: string, place: HttpPlace):
     case undefined:
       return { code: 'io', advice: `request to ${name} failed (${detail})` };
   }
+}
+
+/** OpenSSL's reason, without the places in its source that stand around it. */
+function withoutOpenSsl(detail: string): string {
+  return detail.replace(/(?:write |read )?\w+ [0-9A-F]+:error:[0-9A-F]+:[^:]*:[^:]*:([^:]*):.*$/s, '$1');
 }
 
 /** Whether a status says that the same request may succeed later. */

@@ -54,13 +54,21 @@ export class Report {
     this.#add('failure', check, message, fix);
   }
 
-  /** Runs a step that must succeed; gives undefined, and reports why, when it does not. Rejects only with 'aborted'. */
-  async attempt<T>(check: string, step: () => Promise<T>, fix = ''): Promise<T | undefined> {
+  /**
+   * Runs a step that must succeed; gives undefined, and reports why, when it does not. Rejects only with 'aborted'.
+   * @param explain - the words for what the step threw
+   */
+  async attempt<T>(
+    check: string,
+    step: () => Promise<T>,
+    fix = '',
+    explain: (error: unknown) => string = messageOf,
+  ): Promise<T | undefined> {
     try {
       return await step();
     } catch (error) {
       if (hasCode(error, 'aborted')) throw error;
-      this.failure(check, messageOf(error), fix);
+      this.failure(check, explain(error), fix);
       return undefined;
     }
   }
@@ -71,9 +79,11 @@ export class Report {
 
   /** One line with the number of findings of each level. */
   summary(): string {
-    const count = (level: Level): number =>
-      this.#findings.filter((finding) => finding.level === level).length;
-    return `${count('ok')} ok, ${count('warning')} warnings, ${count('failure')} failures\n`;
+    const count = (level: Level, noun: string): string => {
+      const { length } = this.#findings.filter((finding) => finding.level === level);
+      return `${length} ${noun}${length === 1 || noun === 'ok' ? '' : 's'}`;
+    };
+    return `${count('ok', 'ok')}, ${count('warning', 'warning')}, ${count('failure', 'failure')}\n`;
   }
 
   #add(level: Level, check: string, message: string, fix: string): void {

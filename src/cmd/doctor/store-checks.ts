@@ -11,6 +11,7 @@ import type { ObjectInfo, ObjectStore, OpenOptions } from '../../storage/object-
 import type { StoreConfig } from '../../storage/store-config.ts';
 import { checkPreset } from './preset-check.ts';
 import type { Report } from './report.ts';
+import { checkSettings } from './setting-checks.ts';
 import { suggestSetting } from './suggest.ts';
 
 const SMALL_BYTES = 1000;
@@ -36,6 +37,7 @@ export interface StoreCheck {
 /** Checks one store. Rejects only with 'aborted', after it has removed what it wrote. */
 export async function checkStore(check: StoreCheck): Promise<void> {
   const { config, report, open } = check;
+  checkSettings(config, report);
   if (config.type === 's3') checkPreset(config, report);
   const warn = (message: string): void => report.warning('store', message);
   const store = await report.attempt('open', () => open(config, { warn }));
@@ -56,7 +58,9 @@ class StoreProbe {
   readonly #options: { readonly signal: AbortSignal };
   /** No generation is looked for outside of `generations/`. */
   readonly #prefix = `litestream-doctor-${randomBytes(8).toString('hex')}/`;
-  #wrote = false;
+  /** What may be in the store, or have left something there, by its name below the prefix. */
+  readonly #begun = new Set<string>();
+  #inParts = false;
 
   constructor(store: ObjectStore, check: StoreCheck) {
     this.#store = store;
@@ -89,7 +93,7 @@ class StoreProbe {
     } catch (error) {
       if (hasCode(error, 'aborted')) throw error;
       const { config, open, signal } = this.#check;
-      this.#report.failure('list', messageOf(error), await suggestSetting(config, open, signal));
+      this.#report.failure('list', explain(error), await suggestSetting(config, open, signal));
       return false;
     }
   }
@@ -97,7 +101,7 @@ class StoreProbe {
   async #checkPut(name: string, data: Uint8Array): Promise<boolean> {
     const { now } = this.#check;
     const startedMs = now();
-    const info = await this.#report.attempt('put', () => this.#put(name, data));
+    const info = await this.#attempt('put', () => this.#put(name, data));
     if (info === undefined) return false;
     const endedMs = now();
     this.#report.ok(
@@ -126,7 +130,7 @@ class StoreProbe {
   }
 
   async #checkGet(name: string, expected: Uint8Array): Promise<void> {
-    const body = await this.#report.attempt('get', () => this.#get(name));
+    const body = await this.#attempt('get', () => this.#get(name));
     if (body === undefined) return;
     if (body.equals(expected)) this.#report.ok('get', 'the same bytes');
     else this.#report.failure('get', ...this.#differs(name));
@@ -147,7 +151,7 @@ class StoreProbe {
   ): Promise<void> {
     const fix =
       'restores of large snapshots need byte ranges: look for a proxy in between, or use another store';
-    const body = await this.#report.attempt(check, () => this.#get(name, range), fix);
+    const body = await this.#attempt(check, () => this.#get(name, range), fix);
     if (body === undefined) return;
     if (body.equals(expected)) this.#report.ok(check, 'the same bytes');
     else
@@ -157,9 +161,8 @@ class StoreProbe {
   async #checkOverwrite(name: string): Promise<void> {
     const data = randomBytes(SMALL_BYTES + 1);
     const fix = 'allow overwriting: uploads are tried again';
-    const info = await this.#report.attempt('overwrite', () => this.#put(name, data), fix);
-    const body =
-      info === undefined ? undefined : await this.#report.attempt('overwrite', () => this.#get(name));
+    const info = await this.#attempt('overwrite', () => this.#put(name, data), fix);
+    const body = info === undefined ? undefined : await this.#attempt('overwrite', () => this.#get(name));
     if (body === undefined) return;
     if (body.equals(data)) this.#report.ok('overwrite', 'the new bytes are read at once');
     else this.#report.failure('overwrite', ...this.#differs(name));
@@ -179,7 +182,7 @@ class StoreProbe {
       say(written ? 'the store ignores the condition; it is not needed' : 'works');
     } catch (error) {
       if (hasCode(error, 'aborted')) throw error;
-      const why = hasCode(error, 'unsupported') ? '' : ` (${messageOf(error)})`;
+      const why = hasCode(error, 'unsupported') ? '' : ` (${explain(error)})`;
       say(`the store does not take it; it is not needed${why}`);
     }
   }
@@ -188,6 +191,7 @@ class StoreProbe {
   async #checkDelete(name: string): Promise<boolean> {
     try {
       await this.#store.delete([this.#prefix + name], this.#options);
+      this.#begun.delete(name);
       const left = await this.#list();
       if (left.length === 0) {
         this.#report.ok('delete', 'works');
@@ -199,11 +203,11 @@ class StoreProbe {
       if (hasCode(error, 'permission')) {
         this.#report.warning(
           'delete',
-          messageOf(error),
+          explain(error),
           'replicating and restoring work without; allow deletes for retention, or let rules of the store delete old objects',
         );
       } else {
-        this.#report.failure('delete', messageOf(error));
+        this.#report.failure('delete', explain(error));
       }
     }
     return false;
@@ -213,11 +217,13 @@ class StoreProbe {
     const { config } = this.#check;
     const partBytes = (config.type === 's3' ? config.partSizeBytes : undefined) ?? PART_BYTES;
     const body = new PatternBody(partBytes + MIB);
-    const info = await this.#report.attempt('multipart', () => this.#put(name, body.stream()));
+    this.#inParts = true;
+    const info = await this.#attempt('multipart', () => this.#put(name, body.stream()));
     if (info === undefined) return;
-    const read = await this.#report.attempt('multipart', () => this.#digest(name));
+    this.#inParts = false;
+    const read = await this.#attempt('multipart', () => this.#digest(name));
     if (read === undefined) return;
-    const [listed] = (await this.#report.attempt('multipart', () => this.#list())) ?? [];
+    const [listed] = (await this.#attempt('multipart', () => this.#list())) ?? [];
     if (read !== body.digest() || listed?.sizeBytes !== body.sizeBytes) {
       this.#report.failure('multipart', ...this.#differs(name));
       return;
@@ -230,8 +236,12 @@ class StoreProbe {
     await this.#checkRange('range across parts', name, range, body.slice(range.start, range.end));
   }
 
+  #attempt<T>(check: string, step: () => Promise<T>, fix = ''): Promise<T | undefined> {
+    return this.#report.attempt(check, step, fix, explain);
+  }
+
   #put(name: string, body: Uint8Array | AsyncIterable<Uint8Array>): Promise<ObjectInfo> {
-    this.#wrote = true;
+    this.#begun.add(name);
     return this.#store.put(this.#prefix + name, body, this.#options);
   }
 
@@ -257,16 +267,38 @@ class StoreProbe {
 
   /** Removes what is left, also after an abort. Says what it could not remove. */
   async cleanUp(): Promise<void> {
-    if (!this.#wrote) return;
+    if (this.#begun.size === 0) return;
     const options = { signal: AbortSignal.timeout(CLEANUP_TIMEOUT_MS) };
     try {
-      const keys = (await this.#list(options)).map(({ key }) => key);
-      if (keys.length > 0) await this.#store.delete(keys, options);
+      const listed = (await this.#list(options)).map(({ key }) => key);
+      if (listed.length > 0) await this.#store.delete(listed, options);
+      await this.#removeTraces(new Set(listed), options);
     } catch (error) {
       const where = `${this.#prefix} in ${this.#store.location}`;
       this.#report.warning('clean-up', `cannot remove ${where} (${messageOf(error)})`, 'delete it by hand');
     }
   }
+
+  /** Removes what no list shows: folders that an upload made before it was given up, and parts that we were not told of. */
+  async #removeTraces(
+    removed: ReadonlySet<string>,
+    options: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    const begun = [...this.#begun].map((name) => this.#prefix + name).filter((key) => !removed.has(key));
+    const afterAll = new Date(this.#check.now() + 24 * 3600_000);
+    try {
+      if (begun.length > 0) await this.#store.delete(begun, options);
+      if (this.#inParts) await this.#store.removeAbandoned?.(this.#prefix, afterAll, options);
+    } catch (error) {
+      // A key that may not ask for this may not have left it either, or it is in the hands of the store.
+      if (!hasCode(error, 'permission', 'unsupported')) throw error;
+    }
+  }
+}
+
+/** The message without the operation and the name of our own that it begins with: the check says what was tried. */
+function explain(error: unknown): string {
+  return messageOf(error).replace(/^(?:list|put|get|delete) litestream-doctor-[0-9a-f]{16}\/[^:]*: /, '');
 }
 
 /** Bytes that are the same each time they are asked for, without being held in memory. */

@@ -55,6 +55,13 @@ export function sftpFromSection(section: Section, context: ReplicaContext): Sftp
 }
 
 function serverOf(hostAndPort: string): Server {
+  // Not shown: a URL may hold a password.
+  if (hostAndPort.includes('/')) {
+    throw new LitestreamError(
+      'config',
+      'host must be NAME or NAME:PORT: write a url into url, a folder into path',
+    );
+  }
   const match = /^(?:\[([^\]]*)\]|([^:]*))(?::([0-9]*))?$/.exec(hostAndPort);
   // More colons than one: an IPv6 address without brackets.
   const host = match === null ? hostAndPort : (match[1] ?? match[2] ?? '');

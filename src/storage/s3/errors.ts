@@ -50,13 +50,7 @@ const WRONG_REGION = new Set([
   'AuthorizationHeaderMalformed',
   'IllegalLocationConstraintException',
 ]);
-const PASSING = new Set([
-  'RequestTimeout',
-  'SlowDown',
-  'OperationAborted',
-  'TimeoutError',
-  'ThrottlingException',
-]);
+const PASSING = new Set(['RequestTimeout', 'SlowDown', 'OperationAborted', 'ThrottlingException']);
 
 /**
  * @param what - the operation and its object, for example `put generations/…`.
@@ -71,7 +65,7 @@ export function s3Error(
   if (signal?.aborted === true) return new LitestreamError('aborted', `${what}: the operation was aborted`);
   if (error instanceof LitestreamError) return error;
   const failure = readFailure(error, target);
-  const { code, advice } = explain(failure, target);
+  const { code, advice } = explain(failure, target, what);
   const cause = new Error(failure.text);
   cause.name = failure.code;
   const message = `${what}: ${advice}`;
@@ -80,7 +74,7 @@ export function s3Error(
   return new LitestreamError(code, message, retryAfterMs === undefined ? { cause } : { cause, retryAfterMs });
 }
 
-function explain(failure: Failure, target: S3Target): Explanation {
+function explain(failure: Failure, target: S3Target, what: string): Explanation {
   const { code, status } = failure;
   const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;
   const detail = describe(failure);
@@ -88,6 +82,13 @@ function explain(failure: Failure, target: S3Target): Explanation {
     case 'NoSuchBucket':
       return { code: 'not-found', advice: `no ${bucket}: create it, or check bucket, region and endpoint` };
     case 'NoSuchKey':
+      // Asked for a list, a server that looks for an object was given the bucket's name twice, or not at all.
+      if (what.startsWith('list ')) {
+        return {
+          code: 'io',
+          advice: `nothing to list for ${bucket}: check endpoint and force-path-style (${detail})`,
+        };
+      }
       return { code: 'not-found', advice: `no such object in ${bucket}` };
     case 'NoSuchUpload':
       return { code: 'io', advice: `the upload is gone from ${bucket}: something else removed it` };
@@ -95,6 +96,11 @@ function explain(failure: Failure, target: S3Target): Explanation {
       return { code: 'config', advice: `${bucket} is not a valid bucket name: check bucket (${detail})` };
     case 'ERR_INVALID_URL':
       return { code: 'config', advice: `the endpoint of ${bucket} is not a URL: check endpoint` };
+    case 'TimeoutError':
+      return {
+        code: 'unavailable',
+        advice: `${bucket} did not answer in time: check endpoint, and what is on the way (proxy, firewall)`,
+      };
     case 'RequestTimeTooSkewed':
       return { code: 'permission', advice: `${bucket} refused the request's time: set this machine's clock` };
     case 'CredentialsProviderError':
@@ -102,6 +108,10 @@ function explain(failure: Failure, target: S3Target): Explanation {
         code: 'permission',
         advice: `no credentials for ${bucket}: set access-key-id and secret-access-key, or the AWS variables, profile or role (${detail})`,
       };
+  }
+  // The SDK puts it into the address, and says no more than a text.
+  if (/^Region not accepted/.test(failure.text)) {
+    return { code: 'config', advice: `the region for ${bucket} is no name of one: check region (${detail})` };
   }
   if (PASSING.has(code))
     return { code: 'unavailable', advice: `${bucket} did not answer in time or is overloaded (${detail})` };
