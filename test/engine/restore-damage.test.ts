@@ -8,15 +8,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
-import { Replica } from '../../src/engine/replica.ts';
 import { restore } from '../../src/engine/restore.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { FakeSource, FaultStore, type LogLine, OPTIONS, recordingLogger, until } from './replica-rig.ts';
-
-/** All bits of all objects take minutes: LITESTREAM_SOAK=1. */
-const ALL_BITS = process.env['LITESTREAM_SOAK'] !== undefined;
-const BITS_EACH = 8;
+import {
+  type Damage,
+  FLIPS_TIMEOUT_MS,
+  contentsOf,
+  cuts,
+  damageEach,
+  flips,
+  removal,
+  startReplica,
+} from './damage.ts';
+import { FakeSource, FaultStore, type LogLine, recordingLogger, until } from './replica-rig.ts';
 
 let dir: string;
 let source: FakeSource;
@@ -39,17 +44,7 @@ beforeAll(async () => {
   store = openMemoryStore();
   commitMs = [];
   generations = [];
-  const start = (snapshotIntervalMs: number): Replica => {
-    const started = new Replica({
-      options: { ...OPTIONS, snapshotIntervalMs, syncIntervalMs: 1 },
-      source,
-      openStore: () => Promise.resolve(store),
-      logger: recordingLogger([]),
-    });
-    started.start();
-    return started;
-  };
-  let replica = start(0);
+  let replica = startReplica(source, store, 0);
   const stored = (): Promise<unknown> => until('everything is stored', () => replica.lagging() === undefined);
   const commits = async (count: number): Promise<void> => {
     for (let i = 0; i < count; i++) {
@@ -67,8 +62,8 @@ beforeAll(async () => {
   source.checkpoint();
   await commits(1);
   await replica.stop(new AbortController().signal);
-  replica = start(1);
-  const keys = async (): Promise<string[]> => [...(await contents()).keys()];
+  replica = startReplica(source, store, 1);
+  const keys = async (): Promise<string[]> => [...(await contentsOf(store)).keys()];
   const snapshotCount = async () => (await keys()).filter((key) => key.endsWith('.snapshot.lz4')).length;
   await until('there is a second snapshot', async () => (await snapshotCount()) === 2);
   await commits(2);
@@ -80,7 +75,7 @@ beforeAll(async () => {
   await commits(2);
   generations.push(source.position().generation);
   await replica.stop(new AbortController().signal);
-  objects = await contents();
+  objects = await contentsOf(store);
   const moments = [
     commitMs[0]! + 500,
     commitMs[2]!,
@@ -103,16 +98,6 @@ afterAll(() => {
   source.close();
   rmSync(dir, { recursive: true, force: true });
 });
-
-async function contents(): Promise<Map<string, Buffer>> {
-  const found = new Map<string, Buffer>();
-  for await (const { key } of store.list('')) {
-    const parts: Uint8Array[] = [];
-    for await (const part of (await store.get(key)).stream) parts.push(Uint8Array.from(part));
-    found.set(key, Buffer.concat(parts));
-  }
-  return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
-}
 
 /** The restored database, or why there is none. */
 async function outcomeOf(timestamp: Date | undefined): Promise<Buffer | LitestreamError> {
@@ -163,6 +148,11 @@ const some = (number: number): (Date | undefined)[] => [
   targets[1 + (number % (targets.length - 1))],
 ];
 
+/** The second snapshot of a generation can be left alone. */
+function expectSomeRefused(key: string, refused: readonly number[]): void {
+  if (!key.endsWith('00000002.snapshot.lz4')) expect(Math.max(...refused), key).toBeGreaterThan(0);
+}
+
 const isSegment = (key: string): boolean => key.includes('/wal/');
 
 describe('a replica of two generations', () => {
@@ -197,8 +187,7 @@ describe('a replica of two generations', () => {
       [...objects.keys()].findLast((key) => isSegment(key) && key.includes(name)),
     );
     const [sixth, eighth] = [6, 8].map((i) => expected.get(commitMs[i])!);
-    for (const [key, data] of objects) {
-      await store.delete([key]);
+    const examine = async (key: string, { what }: Damage): Promise<number> => {
       // Nothing can refer to the newest segment of a generation: an earlier state results. Nor to the snapshot of a generation before
       // its first segment is stored: then the generation before is restored, with a warning that names what is missing.
       const exception = (target: Date | undefined, result: Buffer): boolean => {
@@ -207,62 +196,28 @@ describe('a replica of two generations', () => {
         const warned = log.some(({ level, message }) => level === 'WARN' && message.includes(key));
         return target === undefined && key.includes(`${generations[1]}/snapshots/`) && warned;
       };
-      const refused = await expectRightOrNamed(key, 'removal', { exception });
+      return expectRightOrNamed(key, what, { exception });
+    };
+    await damageEach(store, objects, removal, examine, (key, [refused]) => {
       if (isSegment(key) && !newest.includes(key)) expect(refused, key).toBeGreaterThan(0);
-      await store.put(key, data);
-    }
+    });
   });
 
   it('with any one of its objects cut short', async () => {
-    for (const [key, data] of objects) {
-      const trailer = data.readUInt32LE(data.byteLength - 12);
-      const cuts = [0, 1, 7, 14, 15, 40, data.byteLength >> 1, data.byteLength - 1];
-      for (const inTrailer of [-1, 0, 1, 8, 30, 90]) cuts.push(data.byteLength - trailer + inTrailer);
-      let refused = 0;
-      for (const length of cuts.filter((count) => count < data.byteLength)) {
-        await store.put(key, data.subarray(0, length));
-        const now = await expectRightOrNamed(key, `cut at ${length}`, { among: some(length) });
-        // Also without its trailer alone: the latest state needs each object of its generation.
-        if (key.includes(generations[1]!)) expect(now, `cut at ${length} of ${key}`).toBeGreaterThan(0);
-        refused += now;
-      }
-      await store.put(key, data);
-      // The second snapshot of a generation can be left alone.
-      if (!key.endsWith('00000002.snapshot.lz4')) expect(refused, key).toBeGreaterThan(0);
-    }
+    const examine = async (key: string, { what, number }: Damage): Promise<number> => {
+      const refused = await expectRightOrNamed(key, what, { among: some(number) });
+      // Also without its trailer alone: the latest state needs each object of its generation.
+      if (key.includes(generations[1]!)) expect(refused, `${what} of ${key}`).toBeGreaterThan(0);
+      return refused;
+    };
+    await damageEach(store, objects, cuts, examine, expectSomeRefused);
   });
 
-  it(
-    'with any one bit of any one of its objects flipped',
-    { timeout: ALL_BITS ? 3600_000 : 120_000 },
-    async () => {
-      const seed = Math.floor(Math.random() * 1e6);
-      for (const [key, data] of objects) {
-        const count = data.byteLength * 8;
-        const trailerBits = data.readUInt32LE(data.byteLength - 12) * 8;
-        const chosen = new Set<number>();
-        // The frame's header, the trailer's head and footer, and some anywhere; in the trailer as many again.
-        for (let i = 0; i < BITS_EACH; i++) {
-          chosen.add(((seed + i) * 2_654_435_761) % count);
-          chosen.add(count - trailerBits + (((seed + i) * 40_503) % trailerBits));
-        }
-        for (let bit = seed % 8; bit < 120; bit += 16) chosen.add(bit);
-        for (let bit = seed % 8; bit < 128; bit += 16)
-          chosen.add(count - 1 - bit).add(count - trailerBits + bit);
-        const bits = ALL_BITS ? Array.from({ length: count }, (_, bit) => bit) : [...chosen];
-        let refused = 0;
-        for (const bit of bits) {
-          const damaged = Buffer.from(data);
-          damaged[bit >> 3]! ^= 1 << (bit & 7);
-          await store.put(key, damaged);
-          const what = `bit ${bit} of ${count} (seed ${seed})`;
-          refused += await expectRightOrNamed(key, what, { among: some(bit) });
-        }
-        await store.put(key, data);
-        if (!key.endsWith('00000002.snapshot.lz4')) expect(refused, key).toBeGreaterThan(0);
-      }
-    },
-  );
+  it('with any one bit of any one of its objects flipped', { timeout: FLIPS_TIMEOUT_MS }, async () => {
+    const examine = (key: string, { what, number }: Damage): Promise<number> =>
+      expectRightOrNamed(key, what, { among: some(number) });
+    await damageEach(store, objects, flips({ each: 8, step: 16 }), examine, expectSomeRefused);
+  });
 });
 
 it('asks a few objects only for the time of a commit', async () => {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createLogger } from '../../src/base/logger.ts';
+import type { HistoryReport } from '../../src/control/history.ts';
 import { parseBindAddress } from '../../src/web/bind-address.ts';
 import { createHandler } from '../../src/web/dashboard/handler.ts';
 import { serve } from '../../src/web/serve.ts';
@@ -290,8 +291,56 @@ async function texts(path: string): Promise<unknown[]> {
   );
 }
 
+const logger = createLogger({ format: 'text', level: 'ERROR', write: (line) => console.error(line) });
+
+class SourceWithHistory extends FakeSource {
+  override history(): Promise<HistoryReport> {
+    const row = [1e6, 2e6, 3e6, null];
+    const rows = { lagMs: row, walSizeBytes: row, uploadedBytes: row, requests: row };
+    const lastBucketAt = '2026-01-15T10:01:30.000Z';
+    return Promise.resolve({
+      bucketMs: 30_000,
+      lastBucketAt,
+      databases: [{ path: '/data/app.db', ...rows }],
+      events: [],
+    });
+  }
+}
+
+test.skipIf(!hasBrowser)('charts say their newest values, and those under the pointer', async () => {
+  const handler = createHandler({ source: new SourceWithHistory(), auth: 'none', logger });
+  const address = parseBindAddress('127.0.0.1:0');
+  const server = await serve({ address, fetch: (request) => handler.fetch(request), logger });
+  try {
+    await withBrowser({ timezoneId: 'UTC' }, async ({ page }) => {
+      await page.goto(server.url);
+      await page.locator('.live').waitFor();
+      await page.getByText('Replicas, snapshots, events').click();
+      const chart = page.locator('.charts figure').nth(1);
+      let legend = '';
+      const reads = (wanted: string): Promise<unknown> =>
+        until(
+          async () => {
+            legend = (await chart.locator('.u-legend').innerText()).replaceAll(/\s+/g, ' ');
+            return legend === wanted;
+          },
+          { describe: () => `the legend reads ${legend}` },
+        );
+      const newest = 'Time10:01:00WAL size3.0 MB';
+      await reads(newest);
+      const over = await chart.locator('.u-over').boundingBox();
+      await page.mouse.move((over?.x ?? 0) + 1, (over?.y ?? 0) + 5);
+      await reads('Time10:00:00WAL size1.0 MB');
+      await page.mouse.move(0, 0);
+      await reads(newest);
+    });
+  } finally {
+    await handler.close();
+    await server.close();
+  }
+});
+
 describe.skipIf(!hasBrowser)('fifty databases', () => {
-  const logger = createLogger({ format: 'text', level: 'ERROR', write: (line) => console.error(line) });
   let url: string;
   let close: () => Promise<void>;
 

@@ -11,9 +11,9 @@ interface Chart {
 }
 
 const CHARTS = [
-  { row: 'lagMs', title: 'Lag', words: durationWords, floor: 5000 },
-  { row: 'walSizeBytes', title: 'WAL size', words: byteWords, floor: 4096 },
-  { row: 'uploadedBytes', title: 'Uploaded in 30 s', words: byteWords, floor: 4096 },
+  { row: 'lagMs', title: 'Lag', label: 'Lag', words: durationWords, floor: 5000 },
+  { row: 'walSizeBytes', title: 'WAL size', label: 'WAL size', words: byteWords, floor: 4096 },
+  { row: 'uploadedBytes', title: 'Uploaded in 30 s', label: 'Uploaded', words: byteWords, floor: 4096 },
 ] as const;
 
 const HEIGHT = 130;
@@ -51,6 +51,13 @@ function widthOf(place: HTMLElement): number {
   return Math.floor((place.clientWidth - 20 * (columns - 1)) / columns);
 }
 
+const clockOf = uPlot.fmtDate('{HH}:{mm}:{ss}');
+
+/** What the legend says of a row: under the pointer, else the newest of the chart. Undefined where nothing is known. */
+function shownAt({ data }: uPlot, row: number, index: number | null): number | undefined {
+  return data[row]?.[index ?? data[1]?.findLastIndex((value) => value != null) ?? -1] ?? undefined;
+}
+
 function plotIn(place: HTMLElement, chart: (typeof CHARTS)[number]): uPlot {
   const figure = document.createElement('figure');
   const caption = document.createElement('figcaption');
@@ -77,14 +84,23 @@ function plotIn(place: HTMLElement, chart: (typeof CHARTS)[number]): uPlot {
         { ...axis, size: 62, space: 32, values: (_, values) => values.map((value) => chart.words(value)) },
       ],
       series: [
-        { label: 'Time', value: '{HH}:{mm}:{ss}' },
         {
-          label: chart.title,
+          label: 'Time',
+          value: (plot, _, row, index) => {
+            const seconds = shownAt(plot, row, index);
+            return seconds === undefined ? '-' : clockOf(new Date(seconds * 1000));
+          },
+        },
+        {
+          label: chart.label,
           stroke: () => color('--accent'),
           fill: () => color('--accent-wash'),
           width: 1.5,
           points: { show: false },
-          value: (_, value: number | null) => (value === null ? '-' : chart.words(value)),
+          value: (plot, _, row, index) => {
+            const value = shownAt(plot, row, index);
+            return value === undefined ? '-' : chart.words(value);
+          },
         },
       ],
     },
