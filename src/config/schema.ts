@@ -174,6 +174,13 @@ export const REPLICA: SectionSpec = {
       doc: 'Size of the parts of an upload, 5MiB when absent, such as `64MiB` (MB are powers of 1000); about `concurrency` + 1 of them are held in memory.',
     },
     {
+      name: 'max-parts',
+      kind: 'int',
+      defaultText: '',
+      types: ['s3'],
+      doc: 'Parts that the store takes for one upload; 10000 when absent, 1000 for Scaleway. Larger objects get larger parts.',
+    },
+    {
       name: 'account-name',
       kind: 'string',
       defaultText: '',

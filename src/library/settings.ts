@@ -24,6 +24,7 @@ export interface ReplicaSettings {
   readonly 'require-content-md5'?: boolean;
   readonly concurrency?: number;
   readonly 'part-size'?: string;
+  readonly 'max-parts'?: number;
   readonly 'account-name'?: string;
   readonly 'account-key'?: string;
   readonly 'sas-token'?: string;

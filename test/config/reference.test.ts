@@ -11,8 +11,20 @@ import { CONFIG, type KeySpec, type SectionSpec } from '../../src/config/schema.
 
 const file = join(dirname(fileURLToPath(import.meta.url)), '../../docs/configuration.md');
 
+/** One row a provider: the endpoints that it is known by differ in nothing else. */
 function providers(): string {
-  return [...new Set(S3_PRESETS.map(({ name }) => name))].join(', ');
+  const rows = new Map(S3_PRESETS.map((preset) => [preset.name, preset]));
+  const lines = [...rows.values()].map((preset) => {
+    const { forcePathStyle = true, contentMd5 = 'deletes' } = preset;
+    const md5 = { all: 'every body', deletes: 'batch deletes', none: 'never' }[contentMd5];
+    const region = preset.host.includes('(?<region>')
+      ? 'as in the host'
+      : `\`${preset.region ?? 'us-east-1'}\``;
+    const { uploadConcurrency, maxParts } = preset;
+    const cells = [preset.name, region, forcePathStyle, md5, uploadConcurrency, maxParts];
+    return `| ${cells.map((cell) => String(cell ?? '')).join(' | ')} |`;
+  });
+  return lines.join('\n');
 }
 
 const INTRODUCTION = `# Configuration
@@ -31,10 +43,19 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
   \`sftp://USER:PASSWORD@HOST:PORT/PATH\`. With s3, the hosts \`BUCKET.s3.REGION.backblazeb2.com\`, \`BUCKET.REGION.digitaloceanspaces.com\`,
   \`BUCKET.s3.REGION.scw.cloud\`, \`BUCKET.REGION.linodeobjects.com\`, \`BUCKET.s3.filebase.com\`,
   \`BUCKET.ACCOUNT.r2.cloudflarestorage.com\`, \`BUCKET.fly.storage.tigris.dev\`, \`BUCKET.t3.storage.dev\` and \`BUCKET.localhost:PORT\` set the endpoint by themselves.
-- **Providers.** By the host of the endpoint, these get the settings that they need (region, path style, signing, Content-MD5, parts of an upload at once):
-  ${providers()}.
-  Other servers get path style and region \`us-east-1\`. A replica's own keys go before all of it. Supabase needs \`region\`; Storj is cheaper with \`part-size: 64MiB\`.
+- **Providers** of S3 get the settings that they need, [by the host of their endpoint](#providers-of-s3).
 - Two databases that would write to one replica location are refused, both named.
+
+## Providers of S3
+
+What an endpoint is known to need is set by itself. A replica's own keys go before all of it. Everywhere bodies are signed and sent with their length, without newer checksums.
+
+| provider | \`region\` | \`force-path-style\` | Content-MD5 (\`require-content-md5\`) | \`concurrency\` | \`max-parts\` |
+|---|---|---|---|---|---|
+${providers()}
+
+Amazon's region is asked for when there is neither a region nor an endpoint. Other servers get path style and region \`us-east-1\`. Supabase needs \`region\`, that of the project; a
+Garage or Ceph server is known by its name or the port of its documentation (3900, 7480). Storj is cheaper with \`part-size: 64MiB\`.
 `;
 
 function tables(title: string, section: SectionSpec): string {

@@ -64,8 +64,13 @@ const ROWS: [provider: string, host: string, settings: Partial<S3StoreConfig>][]
   ['Garage', 'garage.example.com', { region: 'garage' }],
   ['Garage', '127.0.0.1:3900', { region: 'garage' }],
   ['MinIO', 'localhost:9000', { region: 'us-east-1' }],
-  ['', 'minio.internal:9000', {}],
-  ['', 'ceph.example.com', {}],
+  ['MinIO', 'minio.internal:9000', { region: 'us-east-1' }],
+  ['MinIO', 'my-minio.example.com', { region: 'us-east-1' }],
+  ['Ceph', 'ceph.example.com', { region: 'us-east-1' }],
+  ['Ceph', 's3-rgw.example.com', { region: 'us-east-1' }],
+  ['Ceph', '127.0.0.1:7480', { region: 'us-east-1' }],
+  ['', 's3.example.com:9000', {}],
+  ['', 'terraminion.example.com', {}],
   ['', 'not-r2.cloudflarestorage.com.example.com', {}],
 ];
 
@@ -88,6 +93,7 @@ describe('the presets', () => {
     ['require-content-md5: true', { contentMd5: 'all' }],
     ['require-content-md5: false', { contentMd5: 'none' }],
     ['concurrency: 8', { uploadConcurrency: 8 }],
+    ['max-parts: 500', { maxParts: 500 }],
     ['part-size: 64MiB', { partSizeBytes: 64 * MIB }],
     ['part-size: 64MB', { partSizeBytes: 64e6 }],
     ['part-size: 5MB', { partSizeBytes: 5 * MIB }],
@@ -101,6 +107,8 @@ describe('the presets', () => {
     ['part-size: 4MB', 'part-size must be 5MiB to 5GiB: 4MB'],
     ['part-size: big', 'size must be bytes or such as 64MB: big'],
     ['concurrency: -1', 'concurrency must be positive'],
+    ['max-parts: 99', 'max-parts must be 100 to 10000: 99'],
+    ['max-parts: 10001', 'max-parts must be 100 to 10000: 10001'],
   ])('refuse {%s}', async (keys, message) => {
     await expect(at('https://h', `, ${keys}`)).rejects.toThrow(message);
   });

@@ -48,6 +48,7 @@ describe('settings', () => {
     'require-content-md5': true,
     concurrency: true,
     'part-size': true,
+    'max-parts': true,
     'account-name': true,
     'account-key': true,
     'sas-token': true,

@@ -30,5 +30,5 @@ export function checkPreset(config: S3StoreConfig, report: Report): void {
 
 /** Servers of one's own, whose region is a setting of theirs. */
 function isAny(name: string): boolean {
-  return name === 'MinIO' || name === 'Garage';
+  return ['MinIO', 'Ceph', 'Garage'].includes(name);
 }

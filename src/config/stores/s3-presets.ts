@@ -130,11 +130,30 @@ export const S3_PRESETS: readonly S3Preset[] = [
   },
   {
     // https://min.io/docs/minio/linux/reference/minio-server/settings/core.html: us-east-1 unless it is set otherwise.
-    // Ceph (https://docs.ceph.com/en/latest/radosgw/s3/) takes any region. Both live on hosts of their own: the defaults serve.
     name: 'MinIO',
     host: 'localhost',
     region: 'us-east-1',
     inUrl: 'http',
+  },
+  {
+    // The same, on a host that is called so.
+    name: 'MinIO',
+    host: '(?:.+[.-])?minio(?:[.-].+)?',
+    region: 'us-east-1',
+  },
+  {
+    // https://docs.ceph.com/en/latest/radosgw/s3/: any region, path style unless a domain is set up for buckets. Answers 412
+    // to a right If-Match in quotes, which is not sent.
+    name: 'Ceph',
+    host: '(?:.+[.-])?(?:ceph|rgw|radosgw)(?:[.-].+)?',
+    region: 'us-east-1',
+  },
+  {
+    // The same, by the port of its documentation (https://docs.ceph.com/en/latest/radosgw/frontends/).
+    name: 'Ceph',
+    host: '.*',
+    port: '7480',
+    region: 'us-east-1',
   },
 ];
 

@@ -14,6 +14,9 @@ import { findPreset } from './s3-presets.ts';
 const MIN_PART_SIZE_MB = 5e6;
 const MIN_PART_SIZE = 5 * 1024 ** 2;
 const MAX_PART_SIZE = 5 * 1024 ** 3;
+const MOST_MAX_PARTS = 10_000;
+/** With fewer, parts would grow beyond memory. */
+const LEAST_MAX_PARTS = 100;
 
 interface S3Location extends S3Host {
   readonly path: string;
@@ -61,18 +64,29 @@ function settingsOf(endpoint: string | undefined): Settings {
 function overridesOf(section: Section, context: ReplicaContext): Partial<Settings> {
   const region = section.string('region');
   const md5 = section.bool('require-content-md5');
-  const concurrency = section.int('concurrency');
-  if (concurrency < 0) {
-    throw context.fail('concurrency must be positive', section.startOf('concurrency'));
-  }
   return withoutUndefined({
     region: region === '' ? undefined : region,
     forcePathStyle: section.bool('force-path-style'),
     signPayload: section.bool('sign-payload'),
     contentMd5: md5 === undefined ? undefined : md5 ? ('all' as const) : ('none' as const),
-    uploadConcurrency: concurrency === 0 ? undefined : concurrency,
+    uploadConcurrency: concurrencyOf(section, context),
+    maxParts: maxPartsOf(section, context),
     partSizeBytes: partSizeOf(section, context),
   });
+}
+
+function concurrencyOf(section: Section, context: ReplicaContext): number | undefined {
+  const concurrency = section.int('concurrency');
+  if (concurrency >= 0) return concurrency === 0 ? undefined : concurrency;
+  throw context.fail('concurrency must be positive', section.startOf('concurrency'));
+}
+
+function maxPartsOf(section: Section, context: ReplicaContext): number | undefined {
+  const maxParts = section.int('max-parts');
+  if (maxParts === 0) return undefined;
+  if (maxParts >= LEAST_MAX_PARTS && maxParts <= MOST_MAX_PARTS) return maxParts;
+  const range = `${LEAST_MAX_PARTS} to ${MOST_MAX_PARTS}`;
+  throw context.fail(`max-parts must be ${range}: ${maxParts}`, section.startOf('max-parts'));
 }
 
 function partSizeOf(section: Section, context: ReplicaContext): number | undefined {
