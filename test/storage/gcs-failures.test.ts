@@ -382,6 +382,27 @@ describe('GcsStore credentials', () => {
     expect(server.counts().token).toBeLessThanOrEqual(2);
   });
 
+  it('are asked for again before they expire', async () => {
+    const given: string[] = [];
+    server.token = undefined;
+    server.onToken = () => {
+      // The first one has two minutes left.
+      const expires_in = given.length === 0 ? 120 : 3600;
+      given.push(`token-${given.length + 1}`);
+      return { status: 200, body: JSON.stringify({ access_token: given.at(-1), expires_in }) };
+    };
+    const borne = (): (string | undefined)[] =>
+      server.requests.filter(({ operation }) => operation === 'whole').map((r) => r.headers.authorization);
+    await store.put('a', Buffer.from('x'));
+    await vi.waitFor(async () => {
+      await store.put('b', Buffer.from('x'));
+      expect(borne().at(-1)).toBe('Bearer token-2');
+    });
+    await store.put('c', Buffer.from('x'));
+    expect(borne()[0]).toBe('Bearer token-1');
+    expect(given).toHaveLength(2);
+  });
+
   it('are asked for again when the API refuses them', async () => {
     await store.put('a', Buffer.from('x'));
     server.token = 'the-next-one';
