@@ -13,6 +13,7 @@ import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openS3Store } from '../../src/storage/s3/s3-store.ts';
 import { pause, until, withTempDir } from '../support/process.ts';
+import { expectChain, snapshotsAlone } from '../support/replica-chain.ts';
 import { S3Server } from '../support/s3-server.ts';
 import type { Fault, S3Operation } from '../support/s3-server.ts';
 import { compareDatabases } from '../support/sqlite.ts';
@@ -46,9 +47,13 @@ const FAULTS: readonly Fault[] = [
   { truncateAt: 100 },
   { truncateAt: 100, stall: true },
 ];
+/** How long a request may take that is done all the same. */
+const LATE_MS = 2.5 * TIMEOUTS.idleMs;
 /** Shares of requests that fail in a phase. */
 const SHARES = [0, 0.1, 0.3, 0.6, 1];
 const PHASE_MS = 1200;
+/** Requests that fail at the end. */
+const LAST_FAILURES = 4;
 /** The longest back-off of a replica, and time for what is left on a busy machine. */
 const RECOVERY_MS = 120_000;
 
@@ -85,6 +90,14 @@ class FaultsRun {
       this.#faults[operation] = (this.#faults[operation] ?? 0) + 1;
       return this.#pick(FAULTS);
     };
+    // Some requests are given up before they are done.
+    server.beforeAnswer = () =>
+      this.#random() < this.#share / 5 ? pause(this.#random() * LATE_MS) : Promise.resolve();
+  }
+
+  /** Faults so far. */
+  get #count(): number {
+    return Object.values(this.#faults).reduce((sum, count) => sum + count, 0);
   }
 
   #pick<T>(items: readonly T[]): T {
@@ -118,13 +131,22 @@ class FaultsRun {
         this.#share = 0;
         await pause(this.#random() * PHASE_MS);
       }
+      // The last commits are made while nothing gets through, until attempts have become rare.
+      this.#share = 1;
+      const before = this.#count;
+      await pause(PHASE_MS);
       await workload.stop();
+      await until(() => this.#count >= before + LAST_FAILURES, { timeoutMs: RECOVERY_MS });
       this.#share = 0;
       const live = await readCommits(path);
       await until(async () => (await this.#restored(this.#copy()))?.last === live.last, {
         timeoutMs: RECOVERY_MS,
         describe: () => `not everything is stored: ${JSON.stringify(replicator.status())}`,
       });
+      const replica = await this.#copy()();
+      for await (const alone of snapshotsAlone(replica)) {
+        expectPrefix((await this.#restored(() => Promise.resolve(alone)))!, live);
+      }
       return await this.#compare(path, live);
     } finally {
       this.#share = 0;
@@ -169,6 +191,7 @@ class FaultsRun {
   async #restored(open: () => Promise<ObjectStore>): Promise<CommitLog | undefined> {
     const store = await open();
     const outputPath = join(this.#dir, `restored-${this.#restores++}`);
+    await expectChain(store);
     for await (const { key } of store.list('')) {
       if (!key.includes('/snapshots/')) continue;
       await restore({ replicas: [{ name: 's3', store }], outputPath, parallelism: 4, logger: SILENT });

@@ -4,7 +4,7 @@
  */
 
 import { createServer as createHttpServer, request as httpRequest } from 'node:http';
-import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http';
+import type { ClientRequest, IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 
@@ -19,6 +19,8 @@ export type ProxyFault =
   | 'stall'
   /** Breaks the connection (or, with stall, falls silent) after so many bytes from the server. For HTTP: bytes of a body. */
   | { readonly cutAfter: number; readonly stall?: boolean }
+  /** HTTP only: breaks the connection after so many bytes of the request's body; the server gets no more than these. */
+  | { readonly cutBodyAfter: number }
   /** HTTP only: answers this in the place of the server. */
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>> };
 
@@ -143,7 +145,7 @@ class HttpFaultProxy extends Listening {
   #forward(
     message: IncomingMessage,
     response: ServerResponse,
-    cut: { readonly cutAfter: number; readonly stall?: boolean } | undefined,
+    cut: Extract<ProxyFault, { cutAfter: number } | { cutBodyAfter: number }> | undefined,
   ): void {
     const { method, url } = message;
     const upstream = httpRequest(
@@ -159,7 +161,7 @@ class HttpFaultProxy extends Listening {
         response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
         response.flushHeaders();
         answer.on('data', (chunk: Buffer) => (this.received += chunk.length));
-        if (cut === undefined) {
+        if (cut === undefined || 'cutBodyAfter' in cut) {
           answer.on('error', () => response.destroy()).pipe(response);
         } else {
           this.#cut(answer, response, cut);
@@ -169,7 +171,8 @@ class HttpFaultProxy extends Listening {
     upstream.on('socket', (socket) => this.watch(socket));
     upstream.on('error', () => message.socket.resetAndDestroy());
     response.on('close', () => upstream.destroy());
-    message.pipe(upstream);
+    if (cut !== undefined && 'cutBodyAfter' in cut) cutBody(message, upstream, cut.cutBodyAfter);
+    else message.pipe(upstream);
   }
 
   #cut(answer: IncomingMessage, response: ServerResponse, cut: { cutAfter: number; stall?: boolean }): void {
@@ -194,6 +197,24 @@ class HttpFaultProxy extends Listening {
   }
 }
 
+/** Sends the first bytes of a body on; then both connections break, also when it has no more. */
+function cutBody(message: IncomingMessage, upstream: ClientRequest, cutAfter: number): void {
+  let left = cutAfter;
+  const breakBoth = (): void => {
+    upstream.destroy();
+    message.socket.resetAndDestroy();
+  };
+  message.on('data', (chunk: Buffer) => {
+    const part = chunk.subarray(0, left);
+    if (part.length === 0) return;
+    left -= part.length;
+    upstream.write(part, () => {
+      if (left === 0) breakBoth();
+    });
+  });
+  message.on('end', breakBoth);
+}
+
 /** Bytes to and fro; the fault that is set decides on each chunk, so it also meets connections under way. */
 class TcpFaultProxy extends Listening {
   /** Bytes that may still come from the server while a cut is set. */
@@ -206,7 +227,9 @@ class TcpFaultProxy extends Listening {
   }
 
   override async set(fault: ProxyFault): Promise<void> {
-    if (typeof fault === 'object' && 'status' in fault) throw new Error('only HTTP has a status');
+    if (typeof fault === 'object' && !('cutAfter' in fault)) {
+      throw new Error('only HTTP has a status or a body');
+    }
     this.#left = typeof fault === 'object' ? fault.cutAfter : Infinity;
     await super.set(fault);
   }
