@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { examine } from '../../src/cmd/doctor/examine.ts';
 import { Report, formatFinding } from '../../src/cmd/doctor/report.ts';
+import { checkSettings } from '../../src/cmd/doctor/setting-checks.ts';
 import { suggestSetting } from '../../src/cmd/doctor/suggest.ts';
+import { parseReplicaUrl } from '../../src/config/index.ts';
 import { openStore } from '../../src/storage/registry.ts';
 import { runLitestream, withTempDir } from '../support/process.ts';
 import { S3Server, type Fault, type S3Operation } from '../support/s3-server.ts';
@@ -270,6 +272,20 @@ it.each([
   } finally {
     await server.close();
   }
+});
+
+it.each([
+  ['s3://mybkt.s3.amazonaws.com/db', 'write bucket: mybkt'],
+  ['s3://my.bkt.s3.eu-central-1.amazonaws.com/db', 'write bucket: my.bkt'],
+  [
+    's3://mybkt.fsn1.your-objectstorage.com/db',
+    'write bucket: mybkt and endpoint: https://fsn1.your-objectstorage.com',
+  ],
+  ['s3://minio.backups.example/db', undefined],
+])('%s: %s', (url, fix) => {
+  const report = new Report({ begin: () => undefined, add: () => undefined });
+  checkSettings(parseReplicaUrl(url, {}), report);
+  expect(report.findings.map((finding) => finding.fix)).toEqual(fix === undefined ? [] : [fix]);
 });
 
 it('names what an Azure URL has in the wrong place', async () => {

@@ -218,7 +218,7 @@ describe('requests', () => {
     const seen: IncomingHttpHeaders[] = [];
     const server: Server = createServer((request, response) => {
       seen.push(request.headers);
-      response.end();
+      response.setHeader('etag', '"1"').end();
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     try {

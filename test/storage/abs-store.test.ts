@@ -321,7 +321,9 @@ describe('AbsStore failures', () => {
     await expect(readAll(open().list(''))).rejects.toMatchObject({ code: 'unavailable' });
     answer = (_, response) =>
       void response.writeHead(200, { 'content-type': 'text/html' }).end('<html>hi</html>');
-    await expect(readAll(open().list(''))).rejects.toMatchObject({ code: 'io' });
+    const taken = readAll(open().list(''));
+    await expect(taken).rejects.toMatchObject({ code: 'io' });
+    await expect(taken).rejects.toThrow(/not Azure's: check endpoint$/);
   });
 
   const sendHead = (response: ServerResponse): void =>

@@ -329,6 +329,18 @@ describe('S3Store failures', () => {
     await expect(store.get('k')).rejects.toThrow(/not S3's: check endpoint/);
     server.onRequest = () => ({ status: 200, body: 'welcome', headers: { 'content-type': 'text/html' } });
     await expect(readAll(store.list(''))).rejects.toThrow(/not S3's: check endpoint/);
+    for (const body of ['', '<html><body>welcome</body></html>']) {
+      server.onRequest = () => ({ status: 200, body, headers: { 'content-type': 'text/html' } });
+      for (const call of [
+        () => readAll(store.list('')),
+        () => readAll(store.listPrefixes('')),
+        () => store.put('k', Buffer.from('x')),
+        () => store.putIfAbsent!('k', Buffer.from('x')),
+      ]) {
+        await expect(call()).rejects.toMatchObject({ code: 'io' });
+        await expect(call()).rejects.toThrow(/not S3's: check endpoint/);
+      }
+    }
     store = open({ endpoint: 'no url' });
     await expect(store.get('k')).rejects.toMatchObject({ code: 'config' });
     store = open({ endpoint: server.endpoint.replace('http:', 'https:') });

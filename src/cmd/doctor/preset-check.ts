@@ -18,7 +18,7 @@ export function checkPreset(config: S3StoreConfig, report: Report): void {
   }
   const { preset, region } = found;
   const { forcePathStyle = true } = preset;
-  if (region !== undefined && config.region !== region && !isAny(preset.name)) {
+  if (region !== undefined && config.region !== region && !isSelfHosted(preset.name)) {
     const message = `${preset.name} wants the region ${region}, not ${config.region ?? 'none'}`;
     report.warning('provider', message, `set region: ${region}, or leave it out`);
   } else if (!forcePathStyle && config.forcePathStyle) {
@@ -29,6 +29,6 @@ export function checkPreset(config: S3StoreConfig, report: Report): void {
 }
 
 /** Servers of one's own, whose region is a setting of theirs. */
-function isAny(name: string): boolean {
+export function isSelfHosted(name: string): boolean {
   return ['MinIO', 'Ceph', 'Garage'].includes(name);
 }

@@ -1,6 +1,8 @@
 /** What can be told from a store's settings alone: names that no store has, and white space that came along. */
 
+import { findPreset } from '../../config/index.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';
+import { isSelfHosted } from './preset-check.ts';
 import type { Report } from './report.ts';
 
 /** Reports on the settings of one store. Says nothing when there is nothing to say. */
@@ -64,6 +66,14 @@ function checkBucketName(config: Extract<StoreConfig, { bucket: string }>, repor
   const { type, bucket } = config;
   const name = bucket.trim();
   const { pattern, words } = RULES[type];
+  const server = type === 's3' ? serverIn(name) : undefined;
+  if (server !== undefined) {
+    const own = name === server ? 'NAME' : name.slice(0, -server.length - 1);
+    const isAmazon = server.endsWith('.amazonaws.com');
+    const fix = `write bucket: ${own}${isAmazon ? '' : ` and endpoint: https://${server}`}`;
+    report.warning('settings', `bucket ${JSON.stringify(name)} holds the name of a server`, fix);
+    return;
+  }
   if (pattern.test(name)) return;
   const what = type === 'abs' ? 'container' : 'bucket';
   const shown = JSON.stringify(name);
@@ -76,4 +86,18 @@ function checkBucketName(config: Extract<StoreConfig, { bucket: string }>, repor
   } else {
     report.warning('settings', `no new ${what} can be named ${shown} (${words} characters)`, 'check bucket');
   }
+}
+
+/** The provider's host that a bucket's name ends with, as in the address of a bucket that providers show. */
+function serverIn(name: string): string | undefined {
+  const labels = name.split('.');
+  for (let first = labels.length - 3; first >= 0; first--) {
+    const host = labels.slice(first).join('.');
+    if (!/^[a-z0-9.-]+$/.test(host)) return undefined;
+    if (host === 's3.amazonaws.com') return host;
+    const known = findPreset(`https://${host}`)?.preset;
+    // Servers of one's own are known by a part of their name, which a bucket can have as well.
+    if (known !== undefined && !isSelfHosted(known.name)) return host;
+  }
+  return undefined;
 }

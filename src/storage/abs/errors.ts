@@ -123,6 +123,10 @@ function explain(failure: Failure, target: AbsTarget): Explanation {
     return explainLogin(failure, container);
   }
   if (status !== undefined) return explainStatus(failure, status, target, container);
+  // The SDK looks for what is not there.
+  if (code === 'TypeError') {
+    return { code: 'io', advice: `${container} gave an answer that is not Azure's: check endpoint` };
+  }
   return explainConnection(failure, target, container);
 }
 

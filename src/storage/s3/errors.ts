@@ -74,6 +74,12 @@ export function s3Error(
   return new LitestreamError(code, message, retryAfterMs === undefined ? { cause } : { cause, retryAfterMs });
 }
 
+/** The error of an answer that says that all is well, but is none of S3's: of a web server, or a page to log in. */
+export function notS3(what: string, target: S3Target): LitestreamError {
+  const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;
+  return new LitestreamError('io', `${what}: ${bucket} gave an answer that is not S3's: check endpoint`);
+}
+
 function explain(failure: Failure, target: S3Target, what: string): Explanation {
   const { code, status } = failure;
   const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;

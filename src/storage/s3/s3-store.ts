@@ -29,7 +29,7 @@ import type { S3StoreConfig } from '../store-config.ts';
 import { abortAbandoned } from './abandoned.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
 import type { S3Timeouts } from './client.ts';
-import { s3Error } from './errors.ts';
+import { notS3, s3Error } from './errors.ts';
 import { uploadParts } from './multipart.ts';
 import { S3Session } from './session.ts';
 
@@ -101,6 +101,9 @@ class S3Store implements ObjectStore {
         ContinuationToken: token,
       });
       const { output } = await this.#session.send(command, what, signal);
+      // Taken for an empty list, a page of a web server would make a replica look empty.
+      if (output.IsTruncated === undefined && output.Name === undefined)
+        throw notS3(what, this.#session.target);
       yield output;
       if (output.IsTruncated !== true) return;
       token = output.NextContinuationToken;
@@ -180,7 +183,10 @@ class S3Store implements ObjectStore {
       Body: data,
       ContentLength: data.length,
     });
-    return (await this.#session.send(command, `put ${key}`, signal)).date;
+    const { output, date } = await this.#session.send(command, `put ${key}`, signal);
+    // What has no ETag was not stored, whatever a web server says to anything that it is sent.
+    if (output.ETag === undefined) throw notS3(`put ${key}`, this.#session.target);
+    return date;
   }
 
   async delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
