@@ -16,7 +16,7 @@ export const command: Command = defineCommand({
     'writing, reading and deleting objects of its own. Prints a line for each check: ok, warning or\n' +
     'failure, with what to change. Leaves nothing behind, changes no database, and may run beside\n' +
     'replicate.\n\n' +
-    'Exit code: 0 when all is ok or there are only warnings, 1 when something failed.',
+    'Exit code: 0 when all is ok or there are only warnings, 1 when something failed, 130 after Ctrl-C.',
   forms: ['[flags]', '[flags] DB_PATH', '[flags] REPLICA_URL'],
   flags: {
     ...CONFIG_FLAGS,

@@ -34,8 +34,7 @@ describeServer('swift', (swift) => {
         cleanup: () => Promise.resolve(),
       };
     },
-    // Pages of 1,000.
-    { protocol: 'http', manyObjects: 2100 },
+    { protocol: 'http' },
   );
 
   describeReplication({

@@ -81,6 +81,22 @@ describe('FileStore on disk', () => {
     expect((await readdir(join(root, 'wal'))).sort()).toEqual(['empty', 'link', 'x']);
   });
 
+  it('removes the folder of a put that was given up when its object is deleted', async () => {
+    const store = openFileStore({ type: 'file', path: root });
+    await store.put('stays', Buffer.from('x'));
+    const stop = new AbortController();
+    async function* source(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('x');
+      stop.abort();
+      await new Promise(() => undefined);
+    }
+    await expect(store.put('a/b/c', source(), { signal: stop.signal })).rejects.toMatchObject({
+      code: 'aborted',
+    });
+    await store.delete(['a/b/c', 'never/was']);
+    expect(await readdir(root)).toEqual(['stays']);
+  });
+
   it('shows only a temporary file during a put, and nothing of it after a failure', async () => {
     const store = openFileStore({ type: 'file', path: root });
     await store.put('x', Buffer.from('before'));
