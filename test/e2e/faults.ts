@@ -47,8 +47,8 @@ const FAULTS: readonly Fault[] = [
   { truncateAt: 100 },
   { truncateAt: 100, stall: true },
 ];
-/** How long a request may take that is done all the same. */
-const LATE_MS = 2.5 * TIMEOUTS.idleMs;
+/** Of requests in a phase with faults, so many are done after they were given up. */
+const LATE_SHARE = 0.15;
 /** Shares of requests that fail in a phase. */
 const SHARES = [0, 0.1, 0.3, 0.6, 1];
 const PHASE_MS = 1200;
@@ -90,9 +90,10 @@ class FaultsRun {
       this.#faults[operation] = (this.#faults[operation] ?? 0) + 1;
       return this.#pick(FAULTS);
     };
-    // Some requests are given up before they are done.
-    server.beforeAnswer = () =>
-      this.#random() < this.#share / 5 ? pause(this.#random() * LATE_MS) : Promise.resolve();
+    server.beforeAnswer = () => {
+      const late = this.#share > 0 && this.#random() < LATE_SHARE;
+      return late ? pause(TIMEOUTS.idleMs * (1 + this.#random())) : Promise.resolve();
+    };
   }
 
   /** Faults so far. */

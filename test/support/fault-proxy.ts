@@ -201,8 +201,8 @@ class HttpFaultProxy extends Listening {
 function cutBody(message: IncomingMessage, upstream: ClientRequest, cutAfter: number): void {
   let left = cutAfter;
   const breakBoth = (): void => {
-    upstream.destroy();
-    message.socket.resetAndDestroy();
+    // What was written arrives before the end.
+    upstream.socket?.once('close', () => message.socket.resetAndDestroy()).destroySoon();
   };
   message.on('data', (chunk: Buffer) => {
     const part = chunk.subarray(0, left);
