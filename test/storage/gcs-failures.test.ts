@@ -310,6 +310,23 @@ describe('GcsStore uploads', () => {
     expect(server.objects.get('db/small')!.data.toString()).toBe('small');
   });
 
+  it('may be repeated without the right to overwrite, when it is the same', async () => {
+    server.onRequest = ({ operation }) => {
+      if (operation !== 'whole') return 'pass';
+      if (server.objects.size === 0) return 'lose-answer';
+      return refusal(403, 'forbidden', 'no storage.objects.delete access to the object');
+    };
+    const data = randomBytes(1000);
+    await expect(store.put('k', data)).rejects.toMatchObject({ code: 'unavailable' });
+    const info = await store.put('k', data);
+    expect(info).toEqual((await readAll(store.list('')))[0]);
+    await expect(store.put('k', randomBytes(1000))).rejects.toMatchObject({ code: 'permission' });
+    await expect(store.put('other', data)).rejects.toMatchObject({ code: 'permission' });
+    expect(await store.putIfAbsent!('k', randomBytes(10)).catch((error: unknown) => error)).toMatchObject({
+      code: 'permission',
+    });
+  });
+
   it('a chunk that is refused ends the upload, and its address never shows', async () => {
     for (const fault of [
       { status: 403, body: 'denied for upload_id=secret-1' },

@@ -171,6 +171,8 @@ export class GcsServer {
       case 'list':
         return this.#list(url.searchParams);
       case 'get':
+        if (url.searchParams.get('alt') !== 'media' && this.objects.has(name))
+          return json(this.#metadata(name));
         return this.#get(name, headers.range);
       case 'delete':
         if (!this.objects.delete(name)) return refusal(404, 'notFound', `No such object: bucket/${name}`);

@@ -5,7 +5,7 @@
 
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { LitestreamError, assert, messageOf } from '../../base/errors.ts';
+import { LitestreamError, assert, hasCode, messageOf } from '../../base/errors.ts';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import { retrying } from '../retry.ts';
@@ -51,8 +51,16 @@ export async function uploadWhole(
     expect: [200],
     missing: 'bucket',
   };
-  const stored = await readStored(session, await session.send(call), call);
-  return verified(session, key, stored, { sizeBytes: data.length, checksum });
+  const sent = { sizeBytes: data.length, checksum };
+  try {
+    return await verified(session, key, await readStored(session, await session.send(call), call), sent);
+  } catch (error) {
+    if (!hasCode(error, 'permission') || condition.ifGenerationMatch !== undefined) throw error;
+    // To overwrite takes the right to delete. Without, a put whose answer was lost is refused the second time.
+    const there = await findStored(session, key, signal);
+    if (there?.crc32c !== checksum || there.sizeBytes !== data.length) throw error;
+    return { sizeBytes: data.length, modifiedAt: there.modifiedAt };
+  }
 }
 
 /**
@@ -267,6 +275,28 @@ async function readStored(session: GcsSession, response: IncomingMessage, call: 
     generation: typeof generation === 'string' ? generation : undefined,
     modifiedAt: parseTime(timeCreated),
   };
+}
+
+/** What there is of that key; undefined when there is none, or it may not be looked at. */
+async function findStored(
+  session: GcsSession,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<StoredObject | undefined> {
+  const call: Call = {
+    method: 'GET',
+    url: session.objectUrl(key, { fields: ANSWER_FIELDS }),
+    what: `look for ${key}`,
+    signal,
+    expect: [200],
+    missing: 'object',
+  };
+  try {
+    return await readStored(session, await session.send(call), call);
+  } catch (error) {
+    if (hasCode(error, 'not-found', 'permission')) return undefined;
+    throw error;
+  }
 }
 
 /** A time as the API gives it; ours where it gives none. */
