@@ -68,3 +68,23 @@ export class ReplicaFailures {
     this.#stats.lastError = this.#stats.failures[0]?.message;
   }
 }
+
+/**
+ * `logger` for what is tried again and again: informational lines and warnings are only debug lines when their message
+ * comes once more. What fails is told by ReplicaFailures.
+ */
+export function sayingOnce(logger: Logger, said: Set<string> = new Set()): Logger {
+  const at =
+    (level: 'info' | 'warn'): Logger['info'] =>
+    (message, attributes) => {
+      logger[said.has(message) ? 'debug' : level](message, attributes);
+      said.add(message);
+    };
+  return {
+    debug: (message, attributes) => logger.debug(message, attributes),
+    info: at('info'),
+    warn: at('warn'),
+    error: (message, attributes) => logger.error(message, attributes),
+    with: (attributes) => sayingOnce(logger.with(attributes), said),
+  };
+}

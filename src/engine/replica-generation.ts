@@ -1,6 +1,7 @@
 /** The replication of one generation into one replica, from learning where it stands to the end of the generation. */
 
 import { LitestreamError, hasCode } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
 import { formatIndex } from '../format/names.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -8,6 +9,7 @@ import type { SnapshotInfo } from './catalog.ts';
 import { EncryptionMemory } from './encryption-record.ts';
 import { warnOfOlderHistory } from './older-history.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
+import { sayingOnce } from './replica-failure.ts';
 import { keepRetention } from './replica-housekeeping.ts';
 import { NOTHING_STORED, learnPosition } from './replica-position.ts';
 import { ReplicaProgress } from './replica-progress.ts';
@@ -308,8 +310,9 @@ export class GenerationReplication {
         await this.#snapshotDue(this.#snapshot);
         if (stopping.aborted) return;
       }
+      const logger = sayingOnce(this.#context.logger);
       const taken = await persist(this.#context, 'snapshotter', signal, () =>
-        this.#takeSnapshot(store, progress),
+        this.#takeSnapshot(store, progress, logger),
       );
       if (!taken) {
         await pause(RESTART_POLL_MS, signal, stopping);
@@ -346,8 +349,12 @@ export class GenerationReplication {
   }
 
   /** A stop ends any snapshot but the generation's first, without which nothing can be restored. */
-  async #takeSnapshot(store: ObjectStore, progress: ReplicaProgress): Promise<SnapshotInfo | undefined> {
-    const { source, options, logger, bell, stopping } = this.#context;
+  async #takeSnapshot(
+    store: ObjectStore,
+    progress: ReplicaProgress,
+    logger: Logger,
+  ): Promise<SnapshotInfo | undefined> {
+    const { source, options, bell, stopping } = this.#context;
     const newest = this.#snapshot;
     const life = this.#controller.signal;
     const { signal, unlink } = newest ? linkSignals(life, stopping) : linkSignals(life);

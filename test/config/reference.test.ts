@@ -35,6 +35,7 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
 - **Variables.** \`$NAME\` and \`\${NAME}\` are replaced anywhere in the file before it is read; an unset one becomes empty and is warned about. There are no
   defaults (\`\${NAME:-x}\`). \`-no-expand-env\` turns it off.
 - **Durations** are written as in Go: \`200ms\`, \`1h30m\`. A bare number counts as nanoseconds, as in v0.3.13, and is warned about.
+- **Sizes**: \`64MiB\`, \`1.5GiB\` are powers of 1024, \`64MB\`, \`1.5GB\` of 1000; a bare number counts bytes.
 - **Unknown keys** are accepted and warned about, with line, column and the closest known key.
 - **Credentials.** A replica's own keys, else the global ones, else \`LITESTREAM_ACCESS_KEY_ID\` and \`LITESTREAM_SECRET_ACCESS_KEY\`, else the default
   credential chain of AWS (\`AWS_*\` variables, profile, web identity, container and instance metadata).
