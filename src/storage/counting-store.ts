@@ -3,6 +3,7 @@
  * upload in parts is one PUT, a listing of many pages one LIST.
  */
 
+import { ForwardingStore } from './forwarding-store.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -10,7 +11,6 @@ import type {
   ObjectInfo,
   ObjectStore,
   PutOptions,
-  StoreCapabilities,
 } from './object-store.ts';
 
 export type StoreOperation = 'PUT' | 'GET' | 'LIST' | 'DELETE';
@@ -75,30 +75,11 @@ export function withCounts(store: ObjectStore, tallies: RequestTallies = process
   return new CountingStore(store, tallies);
 }
 
-class CountingStore implements ObjectStore {
-  readonly #store: ObjectStore;
+class CountingStore extends ForwardingStore {
   readonly #tallies: RequestTallies;
-  readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
-  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
-  readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
 
   constructor(store: ObjectStore, tallies: RequestTallies) {
-    this.#store = store;
-    if (store.contentSize) this.contentSize = store.contentSize.bind(store);
-    const putIfAbsent = store.putIfAbsent?.bind(store);
-    if (putIfAbsent) {
-      this.putIfAbsent = (...args) => {
-        this.#begin('PUT');
-        return putIfAbsent(...args);
-      };
-    }
-    const removeAbandoned = store.removeAbandoned?.bind(store);
-    if (removeAbandoned) {
-      this.removeAbandoned = (...args) => {
-        this.#begin('DELETE');
-        return removeAbandoned(...args);
-      };
-    }
+    super(store);
     this.#tallies = tallies;
   }
 
@@ -109,53 +90,58 @@ class CountingStore implements ObjectStore {
     return tally;
   }
 
-  get type(): string {
-    return this.#store.type;
-  }
-
-  get location(): string {
-    return this.#store.location;
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#store.capabilities;
-  }
-
-  async *list(prefix: string, options?: CallOptions): AsyncGenerator<ObjectInfo, void, undefined> {
+  override async *list(prefix: string, options?: CallOptions): AsyncGenerator<ObjectInfo, void, undefined> {
     this.#begin('LIST');
-    yield* this.#tallies.watch(this.#store.list(prefix, options), () => undefined);
+    yield* this.#tallies.watch(this.inner.list(prefix, options), () => undefined);
   }
 
-  async *listPrefixes(prefix: string, options?: CallOptions): AsyncGenerator<string, void, undefined> {
+  override async *listPrefixes(
+    prefix: string,
+    options?: CallOptions,
+  ): AsyncGenerator<string, void, undefined> {
     this.#begin('LIST');
-    yield* this.#tallies.watch(this.#store.listPrefixes(prefix, options), () => undefined);
+    yield* this.#tallies.watch(this.inner.listPrefixes(prefix, options), () => undefined);
   }
 
-  async get(key: string, options?: GetOptions): Promise<ObjectBody> {
+  override async get(key: string, options?: GetOptions): Promise<ObjectBody> {
     const tally = this.#begin('GET');
-    const { sizeBytes, stream } = await this.#store.get(key, options);
+    const { sizeBytes, stream } = await this.inner.get(key, options);
     return { sizeBytes, stream: this.#tallies.watch(stream, (chunk) => (tally.bytes += chunk.length)) };
   }
 
-  async put(
+  override async put(
     key: string,
     body: Uint8Array | AsyncIterable<Uint8Array>,
     options?: PutOptions,
   ): Promise<ObjectInfo> {
     const tally = this.#begin('PUT');
     const watched = body instanceof Uint8Array ? body : this.#tallies.watch(body, () => undefined);
-    const info = await this.#store.put(key, watched, options);
+    const info = await this.inner.put(key, watched, options);
     tally.bytes += info.sizeBytes;
     this.#tallies.activity++;
     return info;
   }
 
-  delete(keys: readonly string[], options?: CallOptions): Promise<void> {
+  override delete(keys: readonly string[], options?: CallOptions): Promise<void> {
     this.#begin('DELETE');
-    return this.#store.delete(keys, options);
+    return this.inner.delete(keys, options);
   }
 
-  close(): Promise<void> {
-    return this.#store.close();
+  protected override forwardPutIfAbsent(
+    key: string,
+    data: Uint8Array,
+    options?: CallOptions,
+  ): Promise<boolean> {
+    this.#begin('PUT');
+    return super.forwardPutIfAbsent(key, data, options);
+  }
+
+  protected override forwardRemoveAbandoned(
+    prefix: string,
+    before: Date,
+    options?: CallOptions,
+  ): Promise<number> {
+    this.#begin('DELETE');
+    return super.forwardRemoveAbandoned(prefix, before, options);
   }
 }

@@ -1,6 +1,7 @@
 /** A decorator that keeps the requests of all stores of a process, together, under one limit. */
 
 import type { Semaphore } from '../base/concurrency.ts';
+import { ForwardingStore } from './forwarding-store.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -8,7 +9,6 @@ import type {
   ObjectInfo,
   ObjectStore,
   PutOptions,
-  StoreCapabilities,
 } from './object-store.ts';
 
 /**
@@ -20,44 +20,20 @@ export function withLimit(store: ObjectStore, places: Semaphore): ObjectStore {
   return new LimitedStore(store, places);
 }
 
-class LimitedStore implements ObjectStore {
-  readonly #store: ObjectStore;
+class LimitedStore extends ForwardingStore {
   readonly #places: Semaphore;
-  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
-  readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
 
   constructor(store: ObjectStore, places: Semaphore) {
-    this.#store = store;
+    super(store);
     this.#places = places;
-    const putIfAbsent = store.putIfAbsent?.bind(store);
-    if (putIfAbsent) {
-      this.putIfAbsent = (key, data, options = {}) =>
-        places.run(() => putIfAbsent(key, data, options), options);
-    }
-    if (store.removeAbandoned) {
-      this.removeAbandoned = (prefix, before, options = {}) =>
-        places.run(async () => (await store.removeAbandoned?.(prefix, before, options)) ?? 0, options);
-    }
   }
 
-  get type(): string {
-    return this.#store.type;
+  override list(prefix: string, options: CallOptions = {}): AsyncIterable<ObjectInfo> {
+    return this.#paged(this.inner.list(prefix, options), options);
   }
 
-  get location(): string {
-    return this.#store.location;
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#store.capabilities;
-  }
-
-  list(prefix: string, options: CallOptions = {}): AsyncIterable<ObjectInfo> {
-    return this.#paged(this.#store.list(prefix, options), options);
-  }
-
-  listPrefixes(prefix: string, options: CallOptions = {}): AsyncIterable<string> {
-    return this.#paged(this.#store.listPrefixes(prefix, options), options);
+  override listPrefixes(prefix: string, options: CallOptions = {}): AsyncIterable<string> {
+    return this.#paged(this.inner.listPrefixes(prefix, options), options);
   }
 
   /** Between two items nothing is asked for: whoever uses one may make other calls. */
@@ -74,10 +50,10 @@ class LimitedStore implements ObjectStore {
     }
   }
 
-  async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
+  override async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     const release = await this.#places.acquire(options);
     try {
-      const { sizeBytes, stream } = await this.#store.get(key, options);
+      const { sizeBytes, stream } = await this.inner.get(key, options);
       return { sizeBytes, stream: finishing(stream, release) };
     } catch (error) {
       release();
@@ -85,21 +61,33 @@ class LimitedStore implements ObjectStore {
     }
   }
 
-  put(
+  override put(
     key: string,
     body: Uint8Array | AsyncIterable<Uint8Array>,
     options: PutOptions = {},
   ): Promise<ObjectInfo> {
     const spare = (): (() => void) | undefined => this.#places.tryAcquire();
-    return this.#places.run(() => this.#store.put(key, body, { ...options, spare }), options);
+    return this.#places.run(() => this.inner.put(key, body, { ...options, spare }), options);
   }
 
-  delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
-    return this.#places.run(() => this.#store.delete(keys, options), options);
+  override delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
+    return this.#places.run(() => this.inner.delete(keys, options), options);
   }
 
-  close(): Promise<void> {
-    return this.#store.close();
+  protected override forwardPutIfAbsent(
+    key: string,
+    data: Uint8Array,
+    options: CallOptions = {},
+  ): Promise<boolean> {
+    return this.#places.run(() => super.forwardPutIfAbsent(key, data, options), options);
+  }
+
+  protected override forwardRemoveAbandoned(
+    prefix: string,
+    before: Date,
+    options: CallOptions = {},
+  ): Promise<number> {
+    return this.#places.run(() => super.forwardRemoveAbandoned(prefix, before, options), options);
   }
 }
 

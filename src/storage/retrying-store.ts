@@ -5,6 +5,7 @@
 
 import { sleep, throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError } from '../base/errors.ts';
+import { ForwardingStore } from './forwarding-store.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -12,7 +13,6 @@ import type {
   ObjectInfo,
   ObjectStore,
   PutOptions,
-  StoreCapabilities,
 } from './object-store.ts';
 import { isRetryable, retryDelayMs, retrying } from './retry.ts';
 import type { RetryOptions } from './retry.ts';
@@ -21,79 +21,48 @@ import type { RetryOptions } from './retry.ts';
  * `store` with retries. A put of a stream is repeated only while nothing was taken from the stream; a body that is cut
  * goes on with a ranged get from where it stopped, and its attempts count anew after each byte of progress; a listing
  * starts over without yielding anything twice, holding what it yielded in memory until it ends.
+ * A putIfAbsent is not repeated.
  * The signal in `options` ends waits of calls that bring none of their own.
  */
 export function withRetry(store: ObjectStore, options: RetryOptions): ObjectStore {
   return new RetryingStore(store, options);
 }
 
-class RetryingStore implements ObjectStore {
-  readonly #store: ObjectStore;
+class RetryingStore extends ForwardingStore {
   readonly #options: RetryOptions;
-  readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
-  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
-  readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
 
   constructor(store: ObjectStore, options: RetryOptions) {
-    this.#store = store;
+    super(store);
     this.#options = options;
-    const contentSize = store.contentSize?.bind(store);
-    if (contentSize) {
-      this.contentSize = (object, call = {}) => {
-        const retry = this.#with(call);
-        return retrying(() => contentSize(object, { signal: retry.signal }), retry);
-      };
-    }
-    // Never repeated.
-    if (store.putIfAbsent) this.putIfAbsent = store.putIfAbsent.bind(store);
-    const removeAbandoned = store.removeAbandoned?.bind(store);
-    if (removeAbandoned) {
-      this.removeAbandoned = (prefix, before, call = {}) => {
-        const retry = this.#with(call);
-        return retrying(() => removeAbandoned(prefix, before, { signal: retry.signal }), retry);
-      };
-    }
-  }
-
-  get type(): string {
-    return this.#store.type;
-  }
-
-  get location(): string {
-    return this.#store.location;
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#store.capabilities;
   }
 
   #with(options: CallOptions): RetryOptions & { signal: AbortSignal | undefined } {
     return { ...this.#options, signal: options.signal ?? this.#options.signal };
   }
 
-  list(prefix: string, options: CallOptions = {}): AsyncIterable<ObjectInfo> {
+  override list(prefix: string, options: CallOptions = {}): AsyncIterable<ObjectInfo> {
     const retry = this.#with(options);
-    const list = (): AsyncIterable<ObjectInfo> => this.#store.list(prefix, { signal: retry.signal });
+    const list = (): AsyncIterable<ObjectInfo> => this.inner.list(prefix, { signal: retry.signal });
     return restarting(list, (info) => info.key, retry);
   }
 
-  listPrefixes(prefix: string, options: CallOptions = {}): AsyncIterable<string> {
+  override listPrefixes(prefix: string, options: CallOptions = {}): AsyncIterable<string> {
     const retry = this.#with(options);
-    const list = (): AsyncIterable<string> => this.#store.listPrefixes(prefix, { signal: retry.signal });
+    const list = (): AsyncIterable<string> => this.inner.listPrefixes(prefix, { signal: retry.signal });
     return restarting(list, (name) => name, retry);
   }
 
-  async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
+  override async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     const retry = this.#with(options);
     const start = options.range?.start ?? 0;
     const open = (range: GetOptions['range']): Promise<ObjectBody> =>
-      this.#store.get(key, { signal: retry.signal, range });
+      this.inner.get(key, { signal: retry.signal, range });
     const body = await retrying(() => open(options.range), retry);
     const end = start + body.sizeBytes;
     return { sizeBytes: body.sizeBytes, stream: resuming(body, { key, start, end, open, retry }) };
   }
 
-  put(
+  override put(
     key: string,
     body: Uint8Array | AsyncIterable<Uint8Array>,
     options: PutOptions = {},
@@ -101,23 +70,36 @@ class RetryingStore implements ObjectStore {
     const retry = this.#with(options);
     const putOptions = { ...options, signal: retry.signal };
     if (body instanceof Uint8Array) {
-      return retrying(() => this.#store.put(key, body, putOptions), retry);
+      return retrying(() => this.inner.put(key, body, putOptions), retry);
     }
     const source = new UntakenSource(body);
     return retrying(
-      () => this.#store.put(key, source, putOptions),
+      () => this.inner.put(key, source, putOptions),
       retry,
       () => !source.taken,
     );
   }
 
-  delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
+  override delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
     const retry = this.#with(options);
-    return retrying(() => this.#store.delete(keys, { signal: retry.signal }), retry);
+    return retrying(() => this.inner.delete(keys, { signal: retry.signal }), retry);
   }
 
-  close(): Promise<void> {
-    return this.#store.close();
+  protected override forwardContentSize(
+    object: Pick<ObjectInfo, 'key' | 'sizeBytes'>,
+    options: CallOptions = {},
+  ): Promise<number> {
+    const retry = this.#with(options);
+    return retrying(() => super.forwardContentSize(object, { signal: retry.signal }), retry);
+  }
+
+  protected override forwardRemoveAbandoned(
+    prefix: string,
+    before: Date,
+    options: CallOptions = {},
+  ): Promise<number> {
+    const retry = this.#with(options);
+    return retrying(() => super.forwardRemoveAbandoned(prefix, before, { signal: retry.signal }), retry);
   }
 }
 

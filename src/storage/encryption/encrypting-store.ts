@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { LitestreamError } from '../../base/errors.ts';
 import { collect } from '../body.ts';
+import { ForwardingStore, optionalMembersOf } from '../forwarding-store.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -14,7 +15,6 @@ import type {
   ObjectInfo,
   ObjectStore,
   PutOptions,
-  StoreCapabilities,
 } from '../object-store.ts';
 import type { EncryptionConfig } from '../store-config.ts';
 import { MAX_HEAD_SIZE, parseHead } from './head.ts';
@@ -48,46 +48,25 @@ interface Payload {
   readonly key: Uint8Array;
 }
 
-class EncryptingStore implements ObjectStore {
-  readonly #store: ObjectStore;
+class EncryptingStore extends ForwardingStore {
   readonly #config: EncryptionConfig;
-  readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
   /** By key, the latest last; 'plain' for objects that are not encrypted. */
   readonly #payloads = new Map<string, Payload | 'plain'>();
 
   constructor(store: ObjectStore, config: EncryptionConfig) {
-    this.#store = store;
+    // What putIfAbsent puts would not be encrypted.
+    const others = optionalMembersOf(store).filter((name) => name !== 'putIfAbsent');
+    super(store, ['contentSize', ...others]);
     this.#config = config;
-    if (store.removeAbandoned) this.removeAbandoned = store.removeAbandoned.bind(store);
-  }
-
-  get type(): string {
-    return this.#store.type;
-  }
-
-  get location(): string {
-    return this.#store.location;
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#store.capabilities;
-  }
-
-  list(prefix: string, options?: CallOptions): AsyncIterable<ObjectInfo> {
-    return this.#store.list(prefix, options);
-  }
-
-  listPrefixes(prefix: string, options?: CallOptions): AsyncIterable<string> {
-    return this.#store.listPrefixes(prefix, options);
   }
 
   /** Without identities the bytes are given as they are stored: whoever parses them says what is missing. */
-  get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
-    if (this.#config.identities.length === 0) return this.#store.get(key, options);
+  override get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
+    if (this.#config.identities.length === 0) return this.inner.get(key, options);
     return options.range ? this.#getRange(key, options, options.range) : this.#getWhole(key, options);
   }
 
-  async put(
+  override async put(
     key: string,
     body: Uint8Array | AsyncIterable<Uint8Array>,
     options: PutOptions = {},
@@ -105,24 +84,20 @@ class EncryptingStore implements ObjectStore {
     this.#payloads.delete(key);
     if (body instanceof Uint8Array) {
       const sealed = Buffer.concat([header, nonce, ...sealBytes(body, payload)]);
-      return this.#store.put(key, sealed, { ...options, sizeHintBytes: sealed.byteLength });
+      return this.inner.put(key, sealed, { ...options, sizeHintBytes: sealed.byteLength });
     }
     const { sizeHintBytes: hint } = options;
     const sizeHintBytes = hint && header.byteLength + NONCE_SIZE + sealedSize(hint);
     const sealed = preceded([header, nonce], sealStream(body, payload));
-    return this.#store.put(key, sealed, { ...options, sizeHintBytes });
+    return this.inner.put(key, sealed, { ...options, sizeHintBytes });
   }
 
-  delete(keys: readonly string[], options?: CallOptions): Promise<void> {
+  override delete(keys: readonly string[], options?: CallOptions): Promise<void> {
     for (const key of keys) this.#payloads.delete(key);
-    return this.#store.delete(keys, options);
+    return this.inner.delete(keys, options);
   }
 
-  close(): Promise<void> {
-    return this.#store.close();
-  }
-
-  async contentSize(
+  protected override async forwardContentSize(
     { key, sizeBytes }: Pick<ObjectInfo, 'key' | 'sizeBytes'>,
     options: CallOptions = {},
   ): Promise<number> {
@@ -132,7 +107,7 @@ class EncryptingStore implements ObjectStore {
   }
 
   async #getWhole(key: string, options: GetOptions): Promise<ObjectBody> {
-    const body = await this.#store.get(key, options);
+    const body = await this.inner.get(key, options);
     const iterator = body.stream[Symbol.asyncIterator]();
     try {
       const { data, payload } = await this.#readHead(iterator);
@@ -152,12 +127,12 @@ class EncryptingStore implements ObjectStore {
     range: NonNullable<GetOptions['range']>,
   ): Promise<ObjectBody> {
     const payload = await this.#payload(key, { signal });
-    if (payload === 'plain') return this.#store.get(key, { signal, range });
+    if (payload === 'plain') return this.inner.get(key, { signal, range });
     const { start, end = Infinity } = range;
     const first = chunkAround(start);
     const from = payload.at + first.start;
     const to = end === Infinity ? undefined : payload.at + chunkAround(end - 1).end;
-    const body = await this.#store.get(key, {
+    const body = await this.inner.get(key, {
       signal,
       range: to === undefined ? { start: from } : { start: from, end: to },
     });
@@ -191,7 +166,7 @@ class EncryptingStore implements ObjectStore {
     if (known) return known;
     let payload: Payload | 'plain' | undefined;
     for (const end of [USUAL_HEAD_SIZE, MAX_HEAD_SIZE]) {
-      const { stream, sizeBytes } = await this.#store.get(key, { signal, range: { start: 0, end } });
+      const { stream, sizeBytes } = await this.inner.get(key, { signal, range: { start: 0, end } });
       const complete = sizeBytes < end || end === MAX_HEAD_SIZE;
       payload = await this.#parse(Buffer.from(await collect(stream)), complete);
       if (payload) break;
