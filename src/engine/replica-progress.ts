@@ -11,6 +11,7 @@ import type { EncryptionMemory } from './encryption-record.ts';
 import { type SegmentEnd, type SegmentRange, nextSegment, nextStart, putSegment } from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
 import type { ReplicaStats } from './stats.ts';
+import { UploadRecord } from './upload-record.ts';
 
 export interface ProgressContext {
   readonly store: ObjectStore;
@@ -40,6 +41,8 @@ export class ReplicaProgress {
   #end: SegmentEnd | undefined;
   /** The range whose upload failed: stored again as it was, since the failed request may still take effect. */
   #pending: SegmentRange | undefined;
+  /** The same for what another process has sent. A local store does nothing for a process that is gone. */
+  readonly #uploads: UploadRecord | undefined;
   readonly #waiters = new Set<Waiter>();
 
   /**
@@ -51,6 +54,8 @@ export class ReplicaProgress {
     this.#context = context;
     this.generation = generation;
     this.#end = end;
+    const { store, source, stats, logger } = context;
+    if (!store.capabilities.local) this.#uploads = new UploadRecord(source.metaPath, stats.name, logger);
     if (stored) this.#advance(stored);
   }
 
@@ -108,7 +113,7 @@ export class ReplicaProgress {
     const end = this.#context.source.position();
     while (this.#stored && this.isCurrent() && !isStored(end, this.#stored)) {
       throwIfAborted(signal);
-      this.#pending ??= await nextSegment(this.#context.source, this.#stored);
+      this.#pending ??= await this.#next(this.#stored);
       if (!this.#pending) break;
       await this.#put(this.#pending, signal);
     }
@@ -118,12 +123,18 @@ export class ReplicaProgress {
     assert(isStored(end, this.#stored), `the shadow wal ends before ${formatPosition(end)}`);
   }
 
+  async #next(stored: Position): Promise<SegmentRange | undefined> {
+    const next = await nextSegment(this.#context.source, stored);
+    return next && this.#uploads ? this.#uploads.asBefore(next) : next;
+  }
+
   async #put(range: SegmentRange, signal: AbortSignal): Promise<void> {
     const { store, source, logger, stats, memory } = this.#context;
     const { generation, index, start, end } = range;
     const position = formatPosition({ generation, index, offset: start });
     logger.debug('write wal segment', { position });
     const startedAtMs = performance.now();
+    await this.#uploads?.sending(range);
     this.#end = await putSegment(store, source, range, { previous: this.#end, signal });
     await memory.stored({ start, end: this.#end });
     this.#pending = undefined;

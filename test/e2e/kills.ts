@@ -67,6 +67,8 @@ const FAULTS: readonly ProxyFault[] = [
 const SHARES = [0, 0.03, 0.1, 0.4];
 /** Of those that come through, so many are done and not answered. */
 const LOST_ANSWERS = 0.3;
+/** How long some of these take: they are done when whoever sent them is gone, and another one has started. */
+const LATE_MS = 2000;
 const PHASE_MS = 400;
 /** From the first request on; a fifth of it is the shortest life. */
 const LIFE_MS = 1500;
@@ -132,6 +134,10 @@ class KillsRun {
     server.onRequest = ({ operation }) => {
       this.#victim?.(`before ${operation}`);
       return this.#random() < this.#share * LOST_ANSWERS ? 'lose-answer' : 'pass';
+    };
+    server.beforeAnswer = ({ operation }) => {
+      const late = operation === 'PutObject' && this.#random() < this.#share / 2;
+      return late ? pause(this.#random() * LATE_MS) : Promise.resolve();
     };
     server.onAnswer = ({ operation }) => this.#victim?.(`after ${operation}`);
   }
