@@ -45,6 +45,9 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
   \`BUCKET.s3.REGION.scw.cloud\`, \`BUCKET.REGION.linodeobjects.com\`, \`BUCKET.s3.filebase.com\`,
   \`BUCKET.ACCOUNT.r2.cloudflarestorage.com\`, \`BUCKET.fly.storage.tigris.dev\`, \`BUCKET.t3.storage.dev\` and \`BUCKET.localhost:PORT\` set the endpoint by themselves.
 - **Providers** of S3 get the settings that they need, [by the host of their endpoint](#providers-of-s3).
+- **Proxies.** S3, Azure and Google Cloud Storage are reached through the proxy that \`HTTPS_PROXY\` names (\`HTTP_PROXY\` for an endpoint without TLS) as with v0.3.13,
+  else the one that \`ALL_PROXY\` names: \`http://USER:PASSWORD@HOST:PORT\`, or \`https://\` in front of TLS. Not through it go this machine and what \`NO_PROXY\` lists: names with their
+  subdomains, addresses, networks such as \`10.0.0.0/8\`, each with \`:PORT\` if only that port is meant, or \`*\`. SFTP knows no proxy.
 - Two databases that would write to one replica location are refused, both named.
 
 ## Providers of S3
