@@ -288,6 +288,19 @@ it.each([
   expect(report.findings.map((finding) => finding.fix)).toEqual(fix === undefined ? [] : [fix]);
 });
 
+it.each([
+  ['type: S3', /unknown replica type in config: "S3" \(.*\): use file, s3, abs, gcs, sftp, or a url/],
+  ['url: "https://s3.example/b"', /unknown replica type.*: use file, s3/],
+  ['type: s3', /bucket required for s3 replica \(.*\): set bucket, or write it into the url$/],
+  ['type: sftp, host: h', /user required for sftp replica \(.*\): set user, or/],
+  ['url: "s3://b/p", path: x', /cannot specify url & path.*: take one of them out: the url holds the path$/],
+  ['type: file', /file replica path required \(.*\): set path, or url$/],
+  ['type: s3}]}]\nexec: [{a: [{', /^failure {2}config: yaml: .*: look at indentation, quotes and brackets/],
+  ['type: s3}]}]\n\texec: x #', /^failure {2}config: yaml: .*: indent with spaces, not with tabs$/],
+])('says what to change in {%s}', async (keys, pattern) => {
+  expect(complaints(await doctor(keys))[0]).toMatch(pattern);
+});
+
 it('names what an Azure URL has in the wrong place', async () => {
   const found = await doctor('url: "abs://con@acct.blob.core.windows.net/db", account-key: YWFh');
   expect(complaints(found)[0]).toMatch(

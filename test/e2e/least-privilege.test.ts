@@ -72,7 +72,7 @@ it.each<[what: string, operations: readonly S3Operation[], warnings: RegExp[]]>(
         expect((await litestream.exited).code).toBe(0);
         const lines = litestream.lines.filter((line) => /level=(WARN|ERROR)/.test(line));
         expect(lines).toHaveLength(warnings.length);
-      for (const warning of warnings) expect(lines).toContainEqual(expect.stringMatching(warning));
+        for (const warning of warnings) expect(lines).toContainEqual(expect.stringMatching(warning));
         permit(server, READING);
         const restored = await rig.restored({ config, env });
         expect(await compareDatabases(rig.database, restored)).toBeUndefined();

@@ -2,7 +2,13 @@
 
 import { formatDuration } from '../../base/duration.ts';
 import { messageOf } from '../../base/errors.ts';
-import { ConfigError, checkReplicable, type Config, type Diagnostic } from '../../config/index.ts';
+import {
+  ConfigError,
+  REPLICA_TYPES,
+  checkReplicable,
+  type Config,
+  type Diagnostic,
+} from '../../config/index.ts';
 import type { ReplicaOptions } from '../../engine/options.ts';
 import type { Report } from './report.ts';
 
@@ -17,7 +23,7 @@ export async function checkConfig(load: () => Promise<Config>, report: Report): 
   } catch (error) {
     if (error instanceof ConfigError) {
       reportDiagnostics(error.warnings, report);
-      report.failure('config', `${error.headline}${place(error.diagnostics[0])}`);
+      reportError(error, report);
     } else {
       report.failure('config', messageOf(error));
     }
@@ -45,6 +51,27 @@ function reportDiagnostics(diagnostics: readonly Diagnostic[], report: Report): 
   }
 }
 
+/** What to change, where the words of the error are v0.3.13's, which does not say. */
+const FIXES: readonly (readonly [RegExp, string])[] = [
+  [/^unknown replica type/, `use ${REPLICA_TYPES.join(', ')}, or a url that begins so`],
+  [/^(bucket|user|host) required for/, 'set $1, or write it into the url'],
+  [/path required/, 'set path, or url'],
+  [/^cannot specify url & ([\w-]+)/, 'take one of them out: the url holds the $1'],
+  [/^duplicate replica name/, 'give each replica of a database a name of its own'],
+  [/cannot unmarshal !!map into \[\]/, 'write a list there: each entry begins with "- "'],
+  [/cannot unmarshal !!seq into/, 'write keys and values there, not a list: take "- " out'],
+  [/cannot start any token/, 'indent with spaces, not with tabs'],
+  [/^yaml: line/, 'look at indentation, quotes and brackets there and above'],
+];
+
+/** In one line, as all findings are. */
+function reportError(error: ConfigError, report: Report): void {
+  const { headline } = error;
+  const [pattern, advice] = FIXES.find(([words]) => words.test(headline)) ?? [];
+  const fix = advice?.replace('$1', pattern?.exec(headline)?.[1] ?? '');
+  report.failure('config', `${headline.replaceAll(/\s+/g, ' ')}${place(error.diagnostics[0])}`, fix);
+}
+
 function place(diagnostic: Diagnostic | undefined): string {
   return diagnostic === undefined ? '' : ` (${diagnostic.path}:${diagnostic.line}:${diagnostic.column})`;
 }
@@ -54,7 +81,8 @@ function checkWhole(config: Config, report: Report): void {
     checkReplicable(config);
     report.ok('locations', 'no two replicas share one');
   } catch (error) {
-    report.failure('config', error instanceof ConfigError ? error.headline : messageOf(error));
+    if (error instanceof ConfigError) reportError(error, report);
+    else report.failure('config', messageOf(error));
   }
 }
 
