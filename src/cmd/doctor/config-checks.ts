@@ -59,7 +59,7 @@ const FIXES: readonly (readonly [RegExp, string])[] = [
   [/^cannot specify url & ([\w-]+)/, 'take one of them out: the url holds the $1'],
   [/^duplicate replica name/, 'give each replica of a database a name of its own'],
   [/cannot unmarshal !!map into \[\]/, 'write a list there: each entry begins with "- "'],
-  [/cannot unmarshal !!seq into/, 'write keys and values there, not a list: take "- " out'],
+  [/cannot unmarshal !!seq into/, 'write one value there, not a list'],
   [/cannot start any token/, 'indent with spaces, not with tabs'],
   [/^yaml: line/, 'look at indentation, quotes and brackets there and above'],
 ];
