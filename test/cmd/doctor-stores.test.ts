@@ -294,7 +294,10 @@ it.each([
   ['type: s3', /bucket required for s3 replica \(.*\): set bucket, or write it into the url$/],
   ['type: sftp, host: h', /user required for sftp replica \(.*\): set user, or/],
   ['url: "s3://b/p", path: x', /cannot specify url & path.*: take one of them out: the url holds the path$/],
-  ['type: s3}]}]\nexec: [x] #', /cannot unmarshal !!seq into string \(.*: write one value there, not a list$/],
+  [
+    'type: s3}]}]\nexec: [x] #',
+    /cannot unmarshal !!seq into string \(.*: write one value there, not a list$/,
+  ],
   ['type: file', /file replica path required \(.*\): set path, or url$/],
   ['type: s3}]}]\nexec: "x #', /^failure {2}config: yaml: .*: look at indentation, quotes and brackets/],
   ['type: s3}]}]\n\texec: x #', /^failure {2}config: yaml: .*: indent with spaces, not with tabs$/],
