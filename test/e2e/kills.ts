@@ -64,7 +64,7 @@ const FAULTS: readonly ProxyFault[] = [
   { status: 403 },
 ];
 /** Shares of requests that fail in a phase. */
-const SHARES = [0, 0.03, 0.1, 0.4];
+const SHARES = [0, 0, 0.05, 0.3];
 /** Of those that come through, so many are done and not answered. */
 const LOST_ANSWERS = 0.3;
 /** How long some of these take: they are done when whoever sent them is gone, and another one has started. */
@@ -73,7 +73,7 @@ const PHASE_MS = 400;
 /** From the first request on; a fifth of it is the shortest life. */
 const LIFE_MS = 1500;
 /** Many lives end in the middle of a request, or when something is confirmed, after fewer of both. */
-const LIFE_REQUESTS = 40;
+const LIFE_REQUESTS = 20;
 /** A silent store is given up after 30 s, and then there is a back-off. */
 const RECOVERY_MS = 120_000;
 /** Random bytes, so that a snapshot is uploaded in three parts. */
