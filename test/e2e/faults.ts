@@ -7,11 +7,12 @@
 import { join } from 'node:path';
 import { createLogger } from '../../src/base/logger.ts';
 import { DATABASE_DEFAULTS, REPLICA_DEFAULTS } from '../../src/engine/options.ts';
-import { Replicator } from '../../src/engine/replicator.ts';
+import type * as engineModule from '../../src/engine/replicator.ts';
 import { restore } from '../../src/engine/restore.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openS3Store } from '../../src/storage/s3/s3-store.ts';
+import type * as driverModule from '../../src/storage/s3/s3-store.ts';
 import { pause, until, withTempDir } from '../support/process.ts';
 import { expectChain, snapshotsAlone } from '../support/replica-chain.ts';
 import { S3Server } from '../support/s3-server.ts';
@@ -34,6 +35,9 @@ export interface FaultsResult {
 
 /** Short, so that a silent server is found out in the time of a test. */
 const TIMEOUTS = { connectMs: 2000, idleMs: 1000 };
+/** The compiled engine: its checkpoints run in a thread, which cannot be started from TypeScript. */
+const compiled = async <T>(name: string): Promise<T> =>
+  (await import(new URL(`../../dist/${name}.js`, import.meta.url).href)) as T;
 const SILENT = createLogger({ level: 'ERROR', format: 'text', write: () => undefined });
 const FAULTS: readonly Fault[] = [
   'reset',
@@ -109,7 +113,7 @@ class FaultsRun {
     const path = join(this.#dir, 'db');
     const load = { pauseMs: 60, maxRows: 60, maxBlobBytes: 2000, rollbackShare: 0.1 };
     const workload = await Workload.start({ path, seed: this.#seed, writers: 2, load });
-    const replicator = this.#newReplicator(path);
+    const replicator = await this.#newReplicator(path);
     try {
       await replicator.start();
       await until(
@@ -156,7 +160,9 @@ class FaultsRun {
     }
   }
 
-  #newReplicator(path: string): Replicator {
+  async #newReplicator(path: string): Promise<engineModule.Replicator> {
+    const engine = await compiled<typeof engineModule>('engine/replicator');
+    const driver = await compiled<typeof driverModule>('storage/s3/s3-store');
     const store = this.#config;
     const replica = {
       ...{ ...REPLICA_DEFAULTS, name: 's3', store, syncIntervalMs: 20 },
@@ -164,9 +170,9 @@ class FaultsRun {
       ...{ snapshotIntervalMs: 1500, retentionMs: 3600_000, retentionCheckIntervalMs: 500 },
     };
     const options = { ...DATABASE_DEFAULTS, path, minCheckpointPageCount: 100, replicas: [replica] };
-    return new Replicator({
+    return new engine.Replicator({
       databases: [options],
-      openStore: () => Promise.resolve(openS3Store(store, TIMEOUTS)),
+      openStore: () => Promise.resolve(driver.openS3Store(store, TIMEOUTS)),
       logger: SILENT,
     });
   }
