@@ -13,6 +13,8 @@ import { duplexPair } from 'node:stream';
 
 /** What Linux lets a connection send before it is acknowledged (net.ipv4.tcp_wmem). */
 const WINDOW_BYTES = 4 * 2 ** 20;
+/** What a socket reads at once; the server writes a body in one piece. */
+const PIECE_BYTES = 64 * 2 ** 10;
 
 const [module = '', roundTripMs = '0'] = process.argv.slice(2);
 const { S3Server } = await import(module);
@@ -69,21 +71,37 @@ function startLink(roundTrip) {
 
 function pass(from, to, roundTrip, connectMs) {
   const readyAtMs = performance.now() + connectMs;
+  /** What the window has no room for yet; null is the end. */
+  const waiting = [];
   const underWay = [];
   let sentBytes = 0;
-  from.on('data', (chunk) => {
-    underWay.push(chunk);
-    sentBytes += chunk.length;
-    if (sentBytes > WINDOW_BYTES) from.pause();
-    const waitMs = Math.max(0, readyAtMs - performance.now());
-    // Timers of different lengths may overtake each other.
-    setTimeout(() => to.write(underWay.shift()), waitMs + roundTrip / 2);
-    setTimeout(() => acknowledge(chunk.length), waitMs + roundTrip);
-  });
-  const acknowledge = (bytes) => {
-    sentBytes -= bytes;
-    if (sentBytes <= WINDOW_BYTES) from.resume();
+  const send = () => {
+    while (waiting.length > 0 && sentBytes < WINDOW_BYTES) {
+      const chunk = waiting.shift();
+      const waitMs = Math.max(0, readyAtMs - performance.now());
+      if (chunk === null) {
+        setTimeout(() => to.end(), waitMs + roundTrip / 2);
+        continue;
+      }
+      const piece = chunk.subarray(0, PIECE_BYTES);
+      if (piece.length < chunk.length) waiting.unshift(chunk.subarray(PIECE_BYTES));
+      underWay.push(piece);
+      sentBytes += piece.length;
+      // Timers of different lengths may overtake each other.
+      setTimeout(() => to.write(underWay.shift()), waitMs + roundTrip / 2);
+      setTimeout(() => {
+        sentBytes -= piece.length;
+        send();
+      }, waitMs + roundTrip);
+    }
+    if (waiting.length > 0) from.pause();
+    else from.resume();
   };
-  from.on('end', () => setTimeout(() => to.end(), connectMs + roundTrip / 2));
+  const add = (chunk) => {
+    waiting.push(chunk);
+    send();
+  };
+  from.on('data', add);
+  from.on('end', () => add(null));
   from.on('close', () => setTimeout(() => to.destroy(), connectMs + roundTrip));
 }
