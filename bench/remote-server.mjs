@@ -3,7 +3,7 @@
  * round trip to be made, and has no more bytes under way than its window; so here. Nothing is lost, and the line itself
  * is as fast as the machine.
  *
- * `node remote-server.mjs SERVER_MODULE ROUND_TRIP_MS`, with an IPC channel: each message is a call of one of `calls`.
+ * `node --expose-gc remote-server.mjs SERVER_MODULE ROUND_TRIP_MS`, with an IPC channel: each message is a call of one of `calls`.
  */
 
 import { promises as fs } from 'node:fs';
@@ -34,6 +34,8 @@ const calls = {
   clear: () => {
     for (const key of [...server.bucket().keys()]) server.bucket().delete(key);
     server.clearRequests();
+    // What the last run has left is collected now, not in the next one.
+    globalThis.gc();
   },
   /** Resolves when there is an object whose key ends so. */
   stored: (suffix) =>

@@ -17,7 +17,7 @@ const PROCESS = fileURLToPath(new URL('./remote-server.mjs', import.meta.url));
 async function startRemote(work) {
   const module = join(work, 's3-server.mjs');
   await build({ entryPoints: [SERVER], outfile: module, bundle: true, platform: 'node', format: 'esm' });
-  const child = fork(PROCESS, [module, String(ROUND_TRIP_MS)]);
+  const child = fork(PROCESS, [module, String(ROUND_TRIP_MS)], { execArgv: ['--expose-gc'] });
   const waiting = new Map();
   let count = 0;
   child.on('message', ({ number, result }) => {

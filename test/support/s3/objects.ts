@@ -52,9 +52,12 @@ export class Bucket {
   }
 
   put(key: string, data: Buffer, etag: string = this.#etagOf(data), modifiedAt = new Date()): StoredObject {
-    const object = { key, data, etag, modifiedAt };
-    if (!this.#objects.has(key)) this.#sorted = undefined;
-    this.#objects.set(key, object);
+    return this.#set({ key, data, etag, modifiedAt });
+  }
+
+  #set(object: StoredObject): StoredObject {
+    if (!this.#objects.has(object.key)) this.#sorted = undefined;
+    this.#objects.set(object.key, object);
     return object;
   }
 
@@ -125,8 +128,16 @@ export class Bucket {
     if (parts.length === 0) throw new S3Fault(400, 'MalformedXML', 'The upload has no parts.');
     const digest = md5(Buffer.concat(parts.map((part) => Buffer.from(part.etag, 'hex'))));
     this.uploads.delete(id);
-    const data = Buffer.concat(parts.map((part) => part.data));
-    return this.put(key, data, `${digest.toString('hex')}-${parts.length}`, upload.begunAt);
+    let data: Buffer | undefined;
+    return this.#set({
+      key,
+      // As in a real store, nothing is copied until somebody reads it.
+      get data() {
+        return (data ??= Buffer.concat(parts.map((part) => part.data)));
+      },
+      etag: `${digest.toString('hex')}-${parts.length}`,
+      modifiedAt: upload.begunAt,
+    });
   }
 
   abort(id: string, key: string): void {
