@@ -126,6 +126,31 @@ describe('S3Store requests', () => {
     }
   });
 
+  it('reads ahead while the upload is made, and sends nothing when it is refused', async () => {
+    let read = 0;
+    let ended = false;
+    async function* body(): AsyncGenerator<Uint8Array> {
+      try {
+        for (; read < 63; read++) yield await Promise.resolve(Buffer.alloc(MIB, read));
+      } finally {
+        ended = true;
+      }
+    }
+    server.beforeAnswer = async ({ operation }) => {
+      // As much as parts may be under way, and one more.
+      while (operation === 'CreateMultipartUpload' && read < 61)
+        await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    server.onRequest = ({ operation }) => (operation === 'CreateMultipartUpload' ? { status: 403 } : 'pass');
+    await expect(store.put('big', body())).rejects.toMatchObject({ code: 'permission' });
+    expect(server.counts()).toEqual({ CreateMultipartUpload: 1 });
+    expect(ended).toBe(true);
+    server.onRequest = () => 'pass';
+    read = 0;
+    await store.put('big', body());
+    expect(server.bucket().get('db/big').data.length).toBe(63 * MIB);
+  });
+
   it('has no more than 24 parts of all uploads under way, and one of each beyond', async () => {
     let running = 0;
     let most = 0;

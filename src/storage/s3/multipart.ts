@@ -29,18 +29,44 @@ export async function uploadParts(
   options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'>,
 ): Promise<Stored> {
   const { signal } = options;
-  const created = await retrying(
-    () => session.send(new CreateMultipartUploadCommand(session.object(key)), `put ${key}`, signal),
-    { attempts: BODY_ATTEMPTS, signal },
-  );
-  const uploadId = created.output.UploadId;
-  if (uploadId === undefined) throw new LitestreamError('io', `put ${key}: the store gave no upload id`);
-  const upload = new Upload(session, key, uploadId);
-  session.uploads.add(uploadId);
+  const stop = new AbortController();
+  const onAbort = (): void => stop.abort(signal?.reason);
+  signal?.addEventListener('abort', onAbort, { once: true });
+  const beginning = begin(session, key, signal);
+  // The first parts are read while the store makes the upload.
+  const sendPart = async (part: Part, partSignal: AbortSignal): Promise<void> =>
+    (await beginning).upload.sendPart(part, partSignal);
+  const sending = sendParts(parts, sendPart, { ...options, what: `put ${key}`, signal: stop.signal });
+  sending.catch(() => undefined);
   try {
-    await upload.send(parts, options);
-    await upload.complete(signal);
-    return { sizeBytes: upload.sizeBytes, modifiedAt: created.date };
+    const [begun] = await Promise.allSettled([beginning]);
+    if (begun.status === 'rejected') {
+      stop.abort();
+      await Promise.allSettled([sending]);
+      throw begun.reason;
+    }
+    return await finish(session, begun.value, sending, signal);
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+interface Begun {
+  readonly upload: Upload;
+  readonly uploadId: string;
+  readonly begunAt: Date;
+}
+
+async function finish(
+  session: S3Session,
+  { upload, uploadId, begunAt }: Begun,
+  sending: Promise<number>,
+  signal: AbortSignal | undefined,
+): Promise<Stored> {
+  try {
+    const sizeBytes = await sending;
+    await upload.complete(sizeBytes, signal);
+    return { sizeBytes, modifiedAt: begunAt };
   } catch (error) {
     throw await upload.abort(error);
   } finally {
@@ -48,12 +74,22 @@ export async function uploadParts(
   }
 }
 
+async function begin(session: S3Session, key: string, signal: AbortSignal | undefined): Promise<Begun> {
+  const { output, date } = await retrying(
+    () => session.send(new CreateMultipartUploadCommand(session.object(key)), `put ${key}`, signal),
+    { attempts: BODY_ATTEMPTS, signal },
+  );
+  const uploadId = output.UploadId;
+  if (uploadId === undefined) throw new LitestreamError('io', `put ${key}: the store gave no upload id`);
+  session.uploads.add(uploadId);
+  return { upload: new Upload(session, key, uploadId), uploadId, begunAt: date };
+}
+
 class Upload {
   readonly #session: S3Session;
   readonly #key: string;
   readonly #uploadId: string;
   readonly #parts: CompletedPart[] = [];
-  sizeBytes = 0;
 
   constructor(session: S3Session, key: string, uploadId: string) {
     this.#session = session;
@@ -65,18 +101,15 @@ class Upload {
     return { ...this.#session.object(this.#key), UploadId: this.#uploadId };
   }
 
-  async send(parts: AsyncIterable<Part>, options: Omit<SendOptions, 'what'>): Promise<void> {
-    const what = `put ${this.#key}`;
-    const sendPart = async ({ number, data }: Part, stop: AbortSignal): Promise<void> => {
-      const part = { ...this.#target, PartNumber: number, Body: data, ContentLength: data.length };
-      const sent = await this.#session.send(new UploadPartCommand(part), `${what} (part ${number})`, stop);
-      this.#parts[number - 1] = { PartNumber: number, ETag: sent.output.ETag };
-    };
-    this.sizeBytes = await sendParts(parts, sendPart, { ...options, what });
+  async sendPart({ number, data }: Part, stop: AbortSignal): Promise<void> {
+    const part = { ...this.#target, PartNumber: number, Body: data, ContentLength: data.length };
+    const what = `put ${this.#key} (part ${number})`;
+    const sent = await this.#session.send(new UploadPartCommand(part), what, stop);
+    this.#parts[number - 1] = { PartNumber: number, ETag: sent.output.ETag };
   }
 
-  /** Publishes the object. Asked again after an answer was lost, the store may no longer know the upload: it is done then. */
-  async complete(signal: AbortSignal | undefined): Promise<void> {
+  /** Publishes the object of that size. Asked again after an answer was lost, the store may no longer know the upload: it is done then. */
+  async complete(sizeBytes: number, signal: AbortSignal | undefined): Promise<void> {
     const command = { ...this.#target, MultipartUpload: { Parts: this.#parts } };
     const what = `put ${this.#key} (complete)`;
     let attempts = 0;
@@ -86,7 +119,11 @@ class Upload {
         try {
           await this.#session.send(new CompleteMultipartUploadCommand(command), what, signal);
         } catch (error) {
-          if (attempts === 1 || hasCode(error, 'unavailable', 'aborted') || !(await this.#isThere(signal))) {
+          if (
+            attempts === 1 ||
+            hasCode(error, 'unavailable', 'aborted') ||
+            !(await this.#isThere(sizeBytes, signal))
+          ) {
             throw error;
           }
         }
@@ -95,8 +132,8 @@ class Upload {
     );
   }
 
-  async #isThere(signal: AbortSignal | undefined): Promise<boolean> {
-    return (await this.#session.sizeOf(this.#key, signal)) === this.sizeBytes;
+  async #isThere(sizeBytes: number, signal: AbortSignal | undefined): Promise<boolean> {
+    return (await this.#session.sizeOf(this.#key, signal)) === sizeBytes;
   }
 
   /** Drops the parts that are in the store; gives the error to throw: `cause`, and that parts were left if they were. */
