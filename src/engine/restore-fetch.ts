@@ -11,7 +11,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 const WHOLE_LIMIT = 8 << 20;
 const RANGE_SIZE = 4 << 20;
 /** Bytes that are read ahead, all objects together. */
-const AHEAD_LIMIT = 32 << 20;
+const AHEAD_LIMIT = 48 << 20;
 /** Requests that are answered or under way, for each that may be under way. */
 const AHEAD_PER_REQUEST = 4;
 /** Chunks of a stream that are read ahead. */
