@@ -11,11 +11,7 @@ import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 
-/**
- * A certificate that signs itself, valid until 2125; its key is no secret. To make another: `openssl req -x509 -newkey ec
- * -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out certificate.pem -days 36500 -subj '/CN=*.example.test'
- * -addext subjectAltName=DNS:*.example.test`.
- */
+/** A certificate that signs itself, valid from 2020 to 2125, whatever a machine's clock says; its key is no secret. */
 export const CERTIFICATE: string = fileURLToPath(new URL('./tls/certificate.pem', import.meta.url));
 const KEY = fileURLToPath(new URL('./tls/key.pem', import.meta.url));
 
