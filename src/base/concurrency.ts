@@ -35,6 +35,23 @@ export function allowManyListeners(signal: AbortSignal | undefined): void {
   if (signal !== undefined) setMaxListeners(0, signal);
 }
 
+/** A signal that fires with the first of `signals`, for its reason. Call `unlink` when it is no longer needed. */
+export function linkSignals(...signals: readonly (AbortSignal | undefined)[]): {
+  readonly signal: AbortSignal;
+  readonly unlink: () => void;
+} {
+  const controller = new AbortController();
+  const onAbort = ({ target }: Event): void => controller.abort((target as AbortSignal).reason);
+  for (const signal of signals) {
+    if (signal?.aborted === true) controller.abort(signal.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+  }
+  const unlink = (): void => {
+    for (const signal of signals) signal?.removeEventListener('abort', onAbort);
+  };
+  return { signal: controller.signal, unlink };
+}
+
 /**
  * At most `limit` calls run at once; the others wait in the order in which they came. A call that is aborted while
  * it waits leaves the queue without taking a place.

@@ -1,5 +1,6 @@
 /** The replication of one generation into one replica, from learning where it stands to the end of the generation. */
 
+import { linkSignals } from '../base/concurrency.ts';
 import { LitestreamError, hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { formatIndex } from '../format/names.ts';
@@ -14,7 +15,7 @@ import { keepRetention } from './replica-housekeeping.ts';
 import { NOTHING_STORED, learnPosition } from './replica-position.ts';
 import { ReplicaProgress } from './replica-progress.ts';
 import { type VerificationTarget, keepVerifying } from './replica-verification.ts';
-import { linkSignals, pause } from './replica-wait.ts';
+import { pause } from './replica-wait.ts';
 import { removeSpool, snapshotAddsTo, snapshotDueAtMs, takeSnapshot } from './snapshot.ts';
 
 /** How often to look whether a generation that was given up has been replaced. */

@@ -1,9 +1,10 @@
 /** What a replica does now and then beside uploading: retention. */
 
+import { linkSignals } from '../base/concurrency.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { AbandonedUploads } from './abandoned-uploads.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
-import { linkSignals, pause } from './replica-wait.ts';
+import { pause } from './replica-wait.ts';
 import { enforceRetention } from './retention.ts';
 
 /** Resolves when `dueAtMs` is reached or a stop comes; `dueAtMs` in epoch milliseconds. */

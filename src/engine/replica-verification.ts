@@ -3,14 +3,14 @@
  * logged, kept, and decides whether the replica is well.
  */
 
-import { backoffDelayMs, isTimeout, throwIfAborted } from '../base/concurrency.ts';
+import { backoffDelayMs, isTimeout, linkSignals, throwIfAborted } from '../base/concurrency.ts';
 import { messageOf } from '../base/errors.ts';
 import { formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { ReplicaContext } from './replica-context.ts';
 import { waitUntil } from './replica-housekeeping.ts';
 import type { ReplicaProgress } from './replica-progress.ts';
-import { linkSignals, pause } from './replica-wait.ts';
+import { pause } from './replica-wait.ts';
 import { supersedes, writeVerification } from './verification-record.ts';
 import { sweepVerificationFolders } from './verify-folder.ts';
 import type { VerificationDepth, VerificationResult } from './verification-result.ts';

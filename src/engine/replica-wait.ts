@@ -66,17 +66,3 @@ export function pause(ms: number, signal: AbortSignal, cut?: AbortSignal): Promi
     cut?.addEventListener('abort', onCut, { once: true });
   });
 }
-
-/** A signal that fires with the first of `signals`. Call `unlink` when it is no longer needed. */
-export function linkSignals(...signals: AbortSignal[]): { signal: AbortSignal; unlink: () => void } {
-  const controller = new AbortController();
-  const abort = (): void => controller.abort();
-  for (const signal of signals) {
-    if (signal.aborted) controller.abort();
-    signal.addEventListener('abort', abort, { once: true });
-  }
-  const unlink = (): void => {
-    for (const signal of signals) signal.removeEventListener('abort', abort);
-  };
-  return { signal: controller.signal, unlink };
-}

@@ -1,7 +1,6 @@
 /** Reads objects ahead of their use: in order, several requests at once, bounded in count and bytes. */
 
-import { setMaxListeners } from 'node:events';
-import { Semaphore, throwIfAborted } from '../base/concurrency.ts';
+import { Semaphore, allowManyListeners, linkSignals, throwIfAborted } from '../base/concurrency.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 
 /**
@@ -36,21 +35,6 @@ export interface Fetched<T extends Fetchable> {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
-/** A signal that fires with `outer` and by abort(); close() ends its tie to `outer`. */
-function linkedAbort(outer: AbortSignal | undefined): {
-  signal: AbortSignal;
-  abort: () => void;
-  close: () => void;
-} {
-  const controller = new AbortController();
-  // Every request listens to it: with many at once that is no leak.
-  setMaxListeners(0, controller.signal);
-  const abort = (): void => controller.abort();
-  if (outer?.aborted === true) abort();
-  outer?.addEventListener('abort', abort, { once: true });
-  return { signal: controller.signal, abort, close: () => outer?.removeEventListener('abort', abort) };
-}
-
 /**
  * The objects in the given order. When the iteration is left early, what was read ahead is dropped and requests that
  * are under way are aborted. Errors come out of the body.
@@ -60,21 +44,24 @@ export function* fetchInOrder<T extends Fetchable>(
   objects: readonly T[],
   options: FetchOptions,
 ): Generator<Fetched<T>, undefined, undefined> {
-  const abort = linkedAbort(options.signal);
+  const leaving = new AbortController();
+  const { signal, unlink } = linkSignals(options.signal, leaving.signal);
+  // Every request listens to it.
+  allowManyListeners(signal);
   const streams = ({ sizeBytes }: Fetchable): boolean => store.capabilities.local && sizeBytes > WHOLE_LIMIT;
   const pieces = objects.map((object) => (streams(object) ? [] : piecesOf(object)));
-  const ahead = new ReadAhead(store, pieces.flat(), options.parallelism, abort.signal);
+  const ahead = new ReadAhead(store, pieces.flat(), options.parallelism, signal);
   try {
     for (const [i, object] of objects.entries()) {
       throwIfAborted(options.signal);
       ahead.startMore();
       const own = pieces[i] ?? [];
-      const body = streams(object) ? streamed(store, object.key, abort.signal) : ahead.body(own);
+      const body = streams(object) ? streamed(store, object.key, signal) : ahead.body(own);
       yield { object, body: counted(body, object.sizeBytes, options.onBytes) };
     }
   } finally {
-    abort.close();
-    abort.abort();
+    leaving.abort();
+    unlink();
   }
   return undefined;
 }

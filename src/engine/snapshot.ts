@@ -5,6 +5,7 @@
 
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { linkSignals } from '../base/concurrency.ts';
 import { formatDuration } from '../base/duration.ts';
 import { hasCode, messageOf, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -15,7 +16,6 @@ import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectInfo, ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
 import type { ReplicaOptions } from './options.ts';
-import { linkSignals } from './replica-wait.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
 import { SnapshotSpool } from './snapshot-spool.ts';
 

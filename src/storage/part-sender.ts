@@ -1,6 +1,6 @@
 /** Sends the parts of one body: a few in flight at once, each tried again by itself, in bounded memory. */
 
-import { throwIfAborted } from '../base/concurrency.ts';
+import { linkSignals, throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError } from '../base/errors.ts';
 import type { PutOptions } from './object-store.ts';
 import { MAX_PARTS } from './parts.ts';
@@ -44,22 +44,20 @@ export async function sendParts(
   options: SendOptions,
 ): Promise<number> {
   const { what, signal } = options;
-  const stop = new AbortController();
-  const onAbort = (): void => stop.abort(signal?.reason);
-  if (signal?.aborted === true) onAbort();
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const failed = new AbortController();
+  const { signal: stop, unlink } = linkSignals(signal, failed.signal);
   const sending = new Set<Promise<void>>();
   let sizeBytes = 0;
   let failure: { error: unknown } | undefined;
   const fail = (error: unknown): void => {
     failure ??= { error };
-    stop.abort(error);
+    failed.abort(error);
   };
   const send = async (part: Part): Promise<void> => {
     if (part.number > MAX_PARTS) {
       throw new LitestreamError('unsupported', `${what}: larger than the limit of ${MAX_PARTS} parts`);
     }
-    await retrying(() => sendPart(part, stop.signal), { attempts: BODY_ATTEMPTS, signal: stop.signal });
+    await retrying(() => sendPart(part, stop), { attempts: BODY_ATTEMPTS, signal: stop });
     sizeBytes += part.data.length;
     part.release?.();
   };
@@ -70,8 +68,8 @@ export async function sendParts(
       while (sending.size > 0 && (release = placeBeside(sending.size, options)) === undefined) {
         await Promise.race(sending);
       }
-      if (stop.signal.aborted) release?.();
-      throwIfAborted(stop.signal);
+      if (stop.aborted) release?.();
+      throwIfAborted(stop);
       partsInFlight++;
       const sent = send(part)
         .catch(fail)
@@ -86,7 +84,7 @@ export async function sendParts(
     fail(error);
   } finally {
     await Promise.all(sending);
-    signal?.removeEventListener('abort', onAbort);
+    unlink();
   }
   throwIfAborted(signal);
   if (failure !== undefined) throw failure.error;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Mutex, Semaphore, backoffDelayMs, sleep } from '../../src/base/concurrency.ts';
+import { Mutex, Semaphore, backoffDelayMs, linkSignals, sleep } from '../../src/base/concurrency.ts';
 
 /** A promise with its resolve function outside. */
 function deferred(): { promise: Promise<void>; resolve: () => void } {
@@ -124,5 +124,20 @@ describe('sleep', () => {
     await new Promise((resolve) => setImmediate(resolve));
     process.off('warning', onWarning);
     expect(warnings).toEqual([]);
+  });
+});
+
+describe('linkSignals', () => {
+  it('fires with the first signal, for its reason, until it is unlinked', () => {
+    const [first, second] = [new AbortController(), new AbortController()];
+    const linked = linkSignals(undefined, first.signal, second.signal);
+    const unlinked = linkSignals(first.signal, second.signal);
+    unlinked.unlink();
+    expect(linked.signal.aborted).toBe(false);
+    second.abort('the second');
+    first.abort('the first');
+    expect(linked.signal.reason).toBe('the second');
+    expect(linkSignals(first.signal).signal.reason).toBe('the first');
+    expect(unlinked.signal.aborted).toBe(false);
   });
 });

@@ -92,27 +92,34 @@ describe('S3Store requests', () => {
     expect(Object.keys(headers).filter((name) => name.includes('checksum'))).toEqual([]);
   });
 
-  it('uploads in parts of equal size, at most twelve at once, and dates the object by its beginning', async () => {
-    let running = 0;
-    let most = 0;
+  /** Counts the parts that have come and are not stored, at most. */
+  function watchParts(): { readonly most: number } {
+    const counts = { running: 0, most: 0 };
     server.onRequest = ({ operation }) => {
-      if (operation === 'UploadPart') most = Math.max(most, ++running);
+      if (operation === 'UploadPart') counts.most = Math.max(counts.most, ++counts.running);
       return 'pass';
-    };
-    // None is answered before twelve are there.
-    server.beforeAnswer = async ({ operation }) => {
-      while (operation === 'UploadPart' && most < 12) await new Promise((resolve) => setTimeout(resolve, 5));
     };
     const buckets = server.bucket();
     const putPart = buckets.putPart.bind(buckets);
     buckets.putPart = (...args) => {
-      running--;
+      counts.running--;
       return putPart(...args);
     };
+    return counts;
+  }
+
+  it('uploads in parts of equal size, at most twelve at once, and dates the object by its beginning', async () => {
+    const parts = watchParts();
+    // None is answered before twelve are there.
+    server.beforeAnswer = async ({ operation }) => {
+      while (operation === 'UploadPart' && parts.most < 12)
+        await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    const buckets = server.bucket();
     const data = randomBytes(63 * MIB);
     const info = await store.put('big', chunked(data, 777_777));
     expect(server.counts()).toEqual({ CreateMultipartUpload: 1, UploadPart: 13, CompleteMultipartUpload: 1 });
-    expect(most).toBe(12);
+    expect(parts.most).toBe(12);
     expect(buckets.get('db/big').data.equals(data)).toBe(true);
     const listed = (await readAll(store.list('')))[0]!;
     expect(Math.abs(info.modifiedAt.getTime() - listed.modifiedAt.getTime())).toBeLessThan(1000);
@@ -152,29 +159,20 @@ describe('S3Store requests', () => {
   });
 
   it('has no more than 24 parts of all uploads under way, and one of each beyond', async () => {
-    let running = 0;
-    let most = 0;
-    server.onRequest = ({ operation }) => {
-      if (operation === 'UploadPart') most = Math.max(most, ++running);
-      return 'pass';
-    };
+    const parts = watchParts();
     // None is answered before 24 are there; those wait whether more come.
     let waited: Promise<void> | undefined;
     server.beforeAnswer = async ({ operation }) => {
-      while (operation === 'UploadPart' && most < 24) await new Promise((resolve) => setTimeout(resolve, 5));
+      while (operation === 'UploadPart' && parts.most < 24)
+        await new Promise((resolve) => setTimeout(resolve, 5));
       if (operation === 'UploadPart') await (waited ??= new Promise((resolve) => setTimeout(resolve, 300)));
     };
     const buckets = server.bucket();
-    const putPart = buckets.putPart.bind(buckets);
-    buckets.putPart = (...args) => {
-      running--;
-      return putPart(...args);
-    };
     const data = randomBytes(63 * MIB);
     await Promise.all(['a', 'b', 'c'].map((key) => store.put(key, data)));
     expect(server.counts().UploadPart).toBe(39);
-    expect(most).toBeGreaterThanOrEqual(24);
-    expect(most).toBeLessThanOrEqual(26);
+    expect(parts.most).toBeGreaterThanOrEqual(24);
+    expect(parts.most).toBeLessThanOrEqual(26);
     for (const key of ['a', 'b', 'c']) expect(buckets.get(`db/${key}`).data.equals(data)).toBe(true);
   });
 

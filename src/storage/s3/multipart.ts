@@ -7,6 +7,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import type { CompletedPart } from '@aws-sdk/client-s3';
+import { linkSignals } from '../../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../../base/errors.ts';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { SendOptions } from '../part-sender.ts';
@@ -29,25 +30,24 @@ export async function uploadParts(
   options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'>,
 ): Promise<Stored> {
   const { signal } = options;
-  const stop = new AbortController();
-  const onAbort = (): void => stop.abort(signal?.reason);
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const failed = new AbortController();
+  const { signal: stop, unlink } = linkSignals(signal, failed.signal);
   const beginning = begin(session, key, signal);
   // The first parts are read while the store makes the upload.
   const sendPart = async (part: Part, partSignal: AbortSignal): Promise<void> =>
     (await beginning).upload.sendPart(part, partSignal);
-  const sending = sendParts(parts, sendPart, { ...options, what: `put ${key}`, signal: stop.signal });
+  const sending = sendParts(parts, sendPart, { ...options, what: `put ${key}`, signal: stop });
   sending.catch(() => undefined);
   try {
     const [begun] = await Promise.allSettled([beginning]);
     if (begun.status === 'rejected') {
-      stop.abort();
+      failed.abort();
       await Promise.allSettled([sending]);
       throw begun.reason;
     }
     return await finish(session, begun.value, sending, signal);
   } finally {
-    signal?.removeEventListener('abort', onAbort);
+    unlink();
   }
 }
 
