@@ -9,7 +9,8 @@ import { type Bell, pause } from './replica-wait.ts';
 import type { SegmentSource } from './segment-source.ts';
 import type { ReplicaStats } from './stats.ts';
 
-const RETRY = { baseMs: 1000, maxMs: 30_000 } as const;
+/** Delays after a failure that no retry further down has taken care of. */
+export const RETRY = { baseMs: 1000, maxMs: 30_000 } as const;
 /** While a shutdown waits for the upload, a retry is worth more than a polite delay. */
 const STOPPING_RETRY = { baseMs: 100, maxMs: 1000 } as const;
 

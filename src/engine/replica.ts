@@ -11,7 +11,7 @@ import { withCounts } from '../storage/counting-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import type { ReplicaOptions } from './options.ts';
-import type { ReplicaContext } from './replica-context.ts';
+import { RETRY, type ReplicaContext } from './replica-context.ts';
 import { type StoredEnd, findStoredEnd } from './read-only-continue.ts';
 import { ReplicaFailures } from './replica-failure.ts';
 import { GenerationReplication, type ReplicaLag } from './replica-generation.ts';
@@ -25,8 +25,6 @@ import type { VerificationDepth, VerificationResult } from './verification-resul
 
 /** How long calls that were aborted may take to end before a stop no longer waits for them. */
 const ABORT_GRACE_MS = 500;
-/** Delays after a failure that no retry further down has taken care of. */
-const RETRY = { baseMs: 1000, maxMs: 30_000 } as const;
 
 export interface ReplicaDependencies {
   readonly options: ReplicaOptions;

@@ -121,6 +121,33 @@ describe('the warning', () => {
     expect(alarms()).toEqual([]);
   });
 
+  it.each(['unavailable', 'permission'] as const)(
+    'comes when a store that was %s takes uploads',
+    async (code) => {
+      await oldHistory();
+      const source = newSource(true);
+      source.fresh = true;
+      source.commit(1);
+      let failures = 0;
+      store.fault = () => {
+        if (failures++ < 3) throw new LitestreamError(code, 'not now');
+      };
+      const replica = new Replica({
+        options: OPTIONS,
+        source,
+        openStore: () => Promise.resolve(store),
+        logger: recordingLogger(log),
+      });
+      running.push(replica);
+      replica.start();
+      const about = ({ message }: LogLine): boolean => /history of an older database/.test(message);
+      await until('it is said', () => alarms().some(about));
+      expect(alarms().filter(about)).toEqual([
+        expect.objectContaining({ message: expect.stringMatching(/^replica holds/) as string }),
+      ]);
+    },
+  );
+
   it('does not keep from replicating what cannot be read', async () => {
     await oldHistory();
     const source = newSource(true);
