@@ -7,5 +7,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Two workers: the e2e tests spawn processes of their own, and machines that run them may be small.
     maxWorkers: 2,
+    // Applications in the tests' own processes are on better-sqlite3, and two copies of SQLite undo each other's locks there.
+    env: { LITESTREAM_SQLITE: 'better-sqlite3' },
   },
 });

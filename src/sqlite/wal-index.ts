@@ -11,6 +11,8 @@ import { checksumsEqual, walChecksum, type WalChecksum } from './wal.ts';
 export const WAL_INDEX_HEADER_SIZE = 136;
 const COPY_SIZE = 48;
 const CHECKPOINT_INFO = 2 * COPY_SIZE;
+/** Behind the number of frames copied, five read marks and eight bytes of locks. */
+const ATTEMPTED = 4 + 5 * 4 + 8;
 /** A read mark that is not in use (`READMARK_NOT_USED`). */
 export const READ_MARK_NOT_USED = 0xffffffff;
 
@@ -35,6 +37,8 @@ export interface WalIndexHeader {
   readonly salt2: number;
   /** Frames that a checkpoint has copied into the database file (nBackfill). */
   readonly backfilled: number;
+  /** Frames that a checkpoint was about to copy when it began last (nBackfillAttempted). */
+  readonly attempted: number;
   /** The five read marks; slot 0 always means "the database file alone". */
   readonly readMarks: readonly number[];
 }
@@ -67,6 +71,7 @@ export function parseWalIndexHeader(data: Uint8Array): WalIndexHeader | undefine
     salt1: view.getUint32(32),
     salt2: view.getUint32(36),
     backfilled: word(CHECKPOINT_INFO),
+    attempted: word(CHECKPOINT_INFO + ATTEMPTED),
     readMarks: [0, 1, 2, 3, 4].map((slot) => word(CHECKPOINT_INFO + 4 + 4 * slot)),
   };
 }

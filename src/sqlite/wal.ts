@@ -213,6 +213,26 @@ export function frameChecksum(
   return walChecksum(data, page, page + wal.pageSizeBytes, wal.bigEndianChecksum, head);
 }
 
+/**
+ * The cumulative checksum that the frame at byte `at` of `data` continues, by the one that it carries: the sums can be
+ * taken back. So a frame alone tells which chain it belongs to.
+ */
+export function checksumBefore(wal: WalHeader, data: Uint8Array, at: number): WalChecksum {
+  const view = new DataView(data.buffer, data.byteOffset + at, walFrameSize(wal.pageSizeBytes));
+  const littleEndian = !wal.bigEndianChecksum;
+  let s0 = view.getInt32(16);
+  let s1 = view.getInt32(20);
+  const takeBack = (start: number, end: number): void => {
+    for (let i = end - 8; i >= start; i -= 8) {
+      s1 = (s1 - view.getInt32(i + 4, littleEndian) - s0) | 0;
+      s0 = (s0 - view.getInt32(i, littleEndian) - s1) | 0;
+    }
+  };
+  takeBack(WAL_FRAME_HEADER_SIZE, view.byteLength);
+  takeBack(0, 8);
+  return [s0 >>> 0, s1 >>> 0];
+}
+
 /** What a run of frames amounts to, as far as it is valid. */
 export interface FrameRun {
   /** Bytes of `data` from the start up to the end of the last valid frame. */
