@@ -1,21 +1,28 @@
 /**
- * Decompression of LZ4 blocks into memory that is used again and again. Fresh memory for each block, as a native
- * library hands it out, costs more than the decompression and piles up faster than it is collected.
+ * Compression and decompression of LZ4 blocks in memory that is used again and again. Fresh memory for each block, as a native
+ * library hands it out, costs more than the work itself and piles up faster than it is collected.
  */
 
 /** lz4-block.wat, compiled: WebAssembly is loaded synchronously and needs no native part. */
 export const MODULE: string =
-  'AGFzbQEAAAABDwJgBH9/f38Bf2ADf39/AAISAQNlbnYGbWVtb3J5AgMBgIABAwQDAAEBBxUCCmRlY29tcHJlc3MAAARoYXNoAAEKhwYDsAMBB38g' +
-  'AiEEAkADQCAAIAFPDQEgAC0AACEFIABBAWohACAFQQR2IQYgBkEPRgRAA0AgACABTw0DIAAtAAAhByAAQQFqIQAgBiAHaiEGIAdB/wFGDQALCyAG' +
-  'IAEgAGtLDQEgBiADIARrSw0BIAZBEE0EQCAEIAApAwA3AwAgBCAAKQMINwMIBSAEIAAgBvwKAAALIAAgBmohACAEIAZqIQQgACABRgRAIAQgAmsP' +
-  'CyABIABrQQJJDQEgAC8BACEIIABBAmohACAIRQ0BIAggBCACa0sNASAFQQ9xIQYgBkEPRgRAA0AgACABTw0DIAAtAAAhByAAQQFqIQAgBiAHaiEG' +
-  'IAdB/wFGDQALCyAGQQRqIQYgBiADIARrSw0BIAQgCGshCiAEIAZqIQkgCEEITwRAIAZBgAFLIAggBk9xBEAgBCAKIAb8CgAABQNAIAQgCikDADcD' +
-  'ACAEQQhqIQQgCkEIaiEKIAQgCUkNAAsLBSAIQQFGBEAgBCAKLQAAIAb8CwAFA0AgBCAKLQAAOgAAIARBAWohBCAKQQFqIQogBCAJSQ0ACwsLIAkh' +
-  'BAwACwtBfwuSAQECfyAAKAIgIQMgAwRAQRAgA2shBCAEIAIgAWtLBEAgAiABayEECyAAQRBqIANqIAEgBPwKAAAgASAEaiEBIAMgBGohAyAAIAM2' +
-  'AiAgA0EQSQRADwsgACAAQRBqIABBIGoQAgsgAiABa0EPcSEDIAIgA2shAiAAIAEgAhACIABBEGogAiAD/AoAACAAIAM2AiALvgEBBH8gACgCACED' +
-  'IAAoAgQhBCAAKAIIIQUgACgCDCEGAkADQCABIAJPDQFBsfPd8XkgAyABKAIAQfeUr694bGpBDXdsIQNBsfPd8XkgBCABKAIEQfeUr694bGpBDXds' +
-  'IQRBsfPd8XkgBSABKAIIQfeUr694bGpBDXdsIQVBsfPd8XkgBiABKAIMQfeUr694bGpBDXdsIQYgAUEQaiEBDAALCyAAIAM2AgAgACAENgIEIAAg' +
-  'BTYCCCAAIAY2AgwL';
+  'AGFzbQEAAAABFQNgBH9/f38Bf2ADf39/AGACf38BfwISAQNlbnYGbWVtb3J5AgMBgIABAwYFAAEBAAIHIAMKZGVjb21wcmVzcwAABGhhc2gAAQhjb21w' +
+  'cmVzcwADCowLBbADAQd/IAIhBAJAA0AgACABTw0BIAAtAAAhBSAAQQFqIQAgBUEEdiEGIAZBD0YEQANAIAAgAU8NAyAALQAAIQcgAEEBaiEAIAYgB2oh' +
+  'BiAHQf8BRg0ACwsgBiABIABrSw0BIAYgAyAEa0sNASAGQRBNBEAgBCAAKQMANwMAIAQgACkDCDcDCAUgBCAAIAb8CgAACyAAIAZqIQAgBCAGaiEEIAAg' +
+  'AUYEQCAEIAJrDwsgASAAa0ECSQ0BIAAvAQAhCCAAQQJqIQAgCEUNASAIIAQgAmtLDQEgBUEPcSEGIAZBD0YEQANAIAAgAU8NAyAALQAAIQcgAEEBaiEA' +
+  'IAYgB2ohBiAHQf8BRg0ACwsgBkEEaiEGIAYgAyAEa0sNASAEIAhrIQogBCAGaiEJIAhBCE8EQCAGQYABSyAIIAZPcQRAIAQgCiAG/AoAAAUDQCAEIAop' +
+  'AwA3AwAgBEEIaiEEIApBCGohCiAEIAlJDQALCwUgCEEBRgRAIAQgCi0AACAG/AsABQNAIAQgCi0AADoAACAEQQFqIQQgCkEBaiEKIAQgCUkNAAsLCyAJ' +
+  'IQQMAAsLQX8LkgEBAn8gACgCICEDIAMEQEEQIANrIQQgBCACIAFrSwRAIAIgAWshBAsgAEEQaiADaiABIAT8CgAAIAEgBGohASADIARqIQMgACADNgIg' +
+  'IANBEEkEQA8LIAAgAEEQaiAAQSBqEAILIAIgAWtBD3EhAyACIANrIQIgACABIAIQAiAAQRBqIAIgA/wKAAAgACADNgIgC74BAQR/IAAoAgAhAyAAKAIE' +
+  'IQQgACgCCCEFIAAoAgwhBgJAA0AgASACTw0BQbHz3fF5IAMgASgCAEH3lK+veGxqQQ13bCEDQbHz3fF5IAQgASgCBEH3lK+veGxqQQ13bCEEQbHz3fF5' +
+  'IAUgASgCCEH3lK+veGxqQQ13bCEFQbHz3fF5IAYgASgCDEH3lK+veGxqQQ13bCEGIAFBEGohAQwACwsgACADNgIAIAAgBDYCBCAAIAU2AgggACAGNgIM' +
+  'C80EAg1/AX4gACEEIAAhBiACIQUgAUEMayEPIAFBBWshECADQQBBgIAC/AsAAkADQEHAACEJAkADQCAEIA9KDQMgBCkDACERIANB/P8BIBFCGIZClfip' +
+  '+pe33puef35CMYincWohCCAIKAIAIQcgCCAENgIAIAcoAgAgEadGBEAgBCAHa0GAgARJDQILIAQgCUEGdmohBCAJQQFqIQkMAAsLIAQgB2shDCAEIAZr' +
+  'IQogBEEEaiENIAdBBGohDiAEQQhrKQMAIAdBCGspAwCFeUIDiKchCyALIAogCyAKSRshCyAHIABrIQggCyAIIAsgCEkbIQsgCiALayEKIAQgC2shBAJA' +
+  'A0AgDSkDACAOKQMAhSERIBFCAFINASANQQhqIQ0gDkEIaiEOIA0gEEkNAAsLIA0gEXqnQQN2aiENIA0gECANIBBJGyENIA0gBGtBBGshCyAFIApBDyAK' +
+  'QQ9JG0EEdCALQQ8gC0EPSRtyOgAAIAVBAWohBSAKQQ9JBEAgBSAGKQMANwMAIAUgBikDCDcDCAUgBSAKQQ9rEAQhBSAFIAYgCvwKAAALIAUgCmohBSAF' +
+  'IAw7AQAgBUECaiEFIAtBD08EQCAFIAtBD2sQBCEFCyANIQQgDSEGIARBAmshDiADQfz/ASAOKQMAQhiGQpX4qfqXt96bnn9+QjGIp3FqIA42AgAMAAsL' +
+  'IAEgBmshCiAFIApBDyAKQQ9JG0EEdDoAACAFQQFqIQUgCkEPTwRAIAUgCkEPaxAEIQULIAUgBiAK/AoAACAFIApqIAJrCzUAAkADQCABQf8BSQ0BIABB' +
+  '/wE6AAAgAEEBaiEAIAFB/wFrIQEMAAsLIAAgAToAACAAQQFqCw==';
 
 /** Copies may run over the end of source and destination by this much. */
 export const SLACK = 16;
@@ -40,6 +47,23 @@ export type Decompress = (
   destinationEnd: number,
 ) => number;
 
+/**
+ * The function of lz4-block.wat; all parameters are positions in its memory.
+ * @param source at COMPRESS_SOURCE or later
+ * @param table COMPRESS_TABLE_SIZE bytes of working memory
+ * @returns the length of the block, at most compressBound()
+ */
+export type Compress = (source: number, sourceEnd: number, destination: number, table: number) => number;
+
+export const COMPRESS_TABLE_SIZE: number = 32 << 10;
+/** Before this position there must be no content: positions below it stand for nothing in the table. */
+export const COMPRESS_SOURCE: number = 64 << 10;
+
+/** Most bytes that a block has whose content has `sizeBytes`. */
+export function compressBound(sizeBytes: number): number {
+  return sizeBytes + Math.ceil(sizeBytes / 255) + 16;
+}
+
 /** The part of the global that is used here: its types come with those of browsers only. */
 declare const WebAssembly: {
   readonly Memory: new (options: { initial: number; maximum: number; shared: true }) => BlockMemory;
@@ -47,7 +71,7 @@ declare const WebAssembly: {
   readonly Instance: new (
     module: object,
     imports: { env: { memory: BlockMemory } },
-  ) => { readonly exports: { readonly decompress: Decompress } };
+  ) => { readonly exports: { readonly compress: Compress; readonly decompress: Decompress } };
 };
 
 let compiled: object | undefined;
@@ -94,5 +118,36 @@ export class Lz4BlockDecoder {
     const start = this.#turn * this.#stride;
     const length = this.#decompress(0, block.byteLength, start, start + limit);
     return length < 0 ? undefined : this.#memory.subarray(start, start + length);
+  }
+}
+
+/** Room for one block of at most `maxSizeBytes` of content. */
+export class Lz4BlockEncoder {
+  readonly #compress: Compress;
+  readonly #memory: Uint8Array;
+  readonly #destination: number;
+
+  constructor(maxSizeBytes: number) {
+    const memory = createMemory();
+    this.#compress = new WebAssembly.Instance(compiledModule(), { env: { memory } }).exports.compress;
+    this.#destination = COMPRESS_SOURCE + maxSizeBytes + SLACK;
+    growTo(memory, this.#destination + compressBound(maxSizeBytes) + SLACK);
+    this.#memory = new Uint8Array(memory.buffer);
+  }
+
+  /**
+   * Compresses into a block, which may be larger than its content. The same content always gives the same block.
+   * @param content of at most maxSizeBytes
+   * @returns the block, valid until the next call
+   */
+  compress(content: Uint8Array): Uint8Array {
+    this.#memory.set(content, COMPRESS_SOURCE);
+    const length = this.#compress(
+      COMPRESS_SOURCE,
+      COMPRESS_SOURCE + content.byteLength,
+      this.#destination,
+      0,
+    );
+    return this.#memory.subarray(this.#destination, this.#destination + length);
   }
 }

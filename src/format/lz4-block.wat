@@ -1,5 +1,5 @@
-;; Decompresses one LZ4 block (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md) and hashes contents with
-;; XXH32 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md).
+;; Compresses and decompresses LZ4 blocks (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md) and hashes contents
+;; with XXH32 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md).
 ;; Its compiled form is MODULE in lz4-block.ts. test/format/lz4-block.test.ts compiles this file with the npm package
 ;; wabt and compares: after a change here, it shows the MODULE to put there.
 ;; The caller leaves 16 bytes free after the source and after the destination: copies may run over by that much.
@@ -134,4 +134,122 @@
     (i32.store (local.get $state) (local.get $lane1))
     (i32.store offset=4 (local.get $state) (local.get $lane2))
     (i32.store offset=8 (local.get $state) (local.get $lane3))
-    (i32.store offset=12 (local.get $state) (local.get $lane4))))
+    (i32.store offset=12 (local.get $state) (local.get $lane4)))
+
+  ;; Compresses into one block and gives its length, which is at most that of the content, a 255th of it and 16 more.
+  ;; $table: 32 KiB for the places at which a hash was met last. Places count from the start of the memory, and the source
+  ;; begins at 64 KiB or later: a place that is still 0 is too far away for a match, as is any that is 64 KiB back.
+  (func (export "compress")
+    (param $source i32) (param $sourceEnd i32) (param $destination i32) (param $table i32) (result i32)
+    (local $ip i32) (local $op i32) (local $anchor i32) (local $match i32) (local $slot i32) (local $tries i32)
+    (local $literals i32) (local $length i32) (local $offset i32) (local $end i32) (local $from i32)
+    (local $lastStart i32) (local $lastEnd i32) (local $word i64)
+    (local.set $ip (local.get $source))
+    (local.set $anchor (local.get $source))
+    (local.set $op (local.get $destination))
+    ;; No match begins in the last 12 bytes or goes on in the last 5.
+    (local.set $lastStart (i32.sub (local.get $sourceEnd) (i32.const 12)))
+    (local.set $lastEnd (i32.sub (local.get $sourceEnd) (i32.const 5)))
+    (memory.fill (local.get $table) (i32.const 0) (i32.const 32768))
+    (block $end
+      (loop $sequence
+        ;; The longer nothing is found, the longer the steps: what does not compress is passed quickly.
+        (local.set $tries (i32.const 64))
+        (block $found
+          (loop $search
+            (br_if $end (i32.gt_s (local.get $ip) (local.get $lastStart)))
+            (local.set $word (i64.load (local.get $ip)))
+            ;; A hash of five bytes makes fewer and longer matches than one of four would. It is written out where it is used,
+            ;; as is each minimum: calls would double the time.
+            (local.set $slot (i32.add (local.get $table) (i32.and (i32.const 0x7ffc) (i32.wrap_i64 (i64.shr_u
+              (i64.mul (i64.shl (local.get $word) (i64.const 24)) (i64.const 0x9e3779b97f4a7c15))
+              (i64.const 49))))))
+            (local.set $match (i32.load (local.get $slot)))
+            (i32.store (local.get $slot) (local.get $ip))
+            (if (i32.eq (i32.load (local.get $match)) (i32.wrap_i64 (local.get $word)))
+              (then (br_if $found (i32.lt_u (i32.sub (local.get $ip) (local.get $match)) (i32.const 65536)))))
+            (local.set $ip (i32.add (local.get $ip) (i32.shr_u (local.get $tries) (i32.const 6))))
+            (local.set $tries (i32.add (local.get $tries) (i32.const 1)))
+            (br $search)))
+        (local.set $offset (i32.sub (local.get $ip) (local.get $match)))
+        (local.set $literals (i32.sub (local.get $ip) (local.get $anchor)))
+        (local.set $end (i32.add (local.get $ip) (i32.const 4)))
+        (local.set $from (i32.add (local.get $match) (i32.const 4)))
+        ;; It may begin up to 8 bytes earlier. Computed, not tried byte by byte: what a processor cannot predict costs most.
+        (local.set $length (i32.wrap_i64 (i64.shr_u
+          (i64.clz (i64.xor
+            (i64.load (i32.sub (local.get $ip) (i32.const 8)))
+            (i64.load (i32.sub (local.get $match) (i32.const 8)))))
+          (i64.const 3))))
+        (local.set $length
+          (select (local.get $length) (local.get $literals) (i32.lt_u (local.get $length) (local.get $literals))))
+        (local.set $slot (i32.sub (local.get $match) (local.get $source)))
+        (local.set $length
+          (select (local.get $length) (local.get $slot) (i32.lt_u (local.get $length) (local.get $slot))))
+        (local.set $literals (i32.sub (local.get $literals) (local.get $length)))
+        (local.set $ip (i32.sub (local.get $ip) (local.get $length)))
+        ;; How far it reaches, 8 bytes at a time.
+        (block $differs
+          (loop $same
+            (local.set $word (i64.xor (i64.load (local.get $end)) (i64.load (local.get $from))))
+            (br_if $differs (i64.ne (local.get $word) (i64.const 0)))
+            (local.set $end (i32.add (local.get $end) (i32.const 8)))
+            (local.set $from (i32.add (local.get $from) (i32.const 8)))
+            (br_if $same (i32.lt_u (local.get $end) (local.get $lastEnd)))))
+        (local.set $end (i32.add (local.get $end)
+          (i32.shr_u (i32.wrap_i64 (i64.ctz (local.get $word))) (i32.const 3))))
+        (local.set $end
+          (select (local.get $end) (local.get $lastEnd) (i32.lt_u (local.get $end) (local.get $lastEnd))))
+        (local.set $length (i32.sub (i32.sub (local.get $end) (local.get $ip)) (i32.const 4)))
+        ;; Token, then literals.
+        (i32.store8 (local.get $op) (i32.or
+          (i32.shl
+            (select (local.get $literals) (i32.const 15) (i32.lt_u (local.get $literals) (i32.const 15)))
+            (i32.const 4))
+          (select (local.get $length) (i32.const 15) (i32.lt_u (local.get $length) (i32.const 15)))))
+        (local.set $op (i32.add (local.get $op) (i32.const 1)))
+        (if (i32.lt_u (local.get $literals) (i32.const 15))
+          (then
+            (i64.store (local.get $op) (i64.load (local.get $anchor)))
+            (i64.store offset=8 (local.get $op) (i64.load offset=8 (local.get $anchor))))
+          (else
+            (local.set $op (call $rest (local.get $op) (i32.sub (local.get $literals) (i32.const 15))))
+            (memory.copy (local.get $op) (local.get $anchor) (local.get $literals))))
+        (local.set $op (i32.add (local.get $op) (local.get $literals)))
+        ;; Match.
+        (i32.store16 (local.get $op) (local.get $offset))
+        (local.set $op (i32.add (local.get $op) (i32.const 2)))
+        (if (i32.ge_u (local.get $length) (i32.const 15))
+          (then (local.set $op (call $rest (local.get $op) (i32.sub (local.get $length) (i32.const 15))))))
+        (local.set $ip (local.get $end))
+        (local.set $anchor (local.get $end))
+        ;; Of what the match went over, one place is worth noting.
+        (local.set $from (i32.sub (local.get $ip) (i32.const 2)))
+        (i32.store
+          (i32.add (local.get $table) (i32.and (i32.const 0x7ffc) (i32.wrap_i64 (i64.shr_u
+            (i64.mul (i64.shl (i64.load (local.get $from)) (i64.const 24)) (i64.const 0x9e3779b97f4a7c15))
+            (i64.const 49)))))
+          (local.get $from))
+        (br $sequence)))
+    ;; The last sequence has literals only.
+    (local.set $literals (i32.sub (local.get $sourceEnd) (local.get $anchor)))
+    (i32.store8 (local.get $op) (i32.shl
+      (select (local.get $literals) (i32.const 15) (i32.lt_u (local.get $literals) (i32.const 15)))
+      (i32.const 4)))
+    (local.set $op (i32.add (local.get $op) (i32.const 1)))
+    (if (i32.ge_u (local.get $literals) (i32.const 15))
+      (then (local.set $op (call $rest (local.get $op) (i32.sub (local.get $literals) (i32.const 15))))))
+    (memory.copy (local.get $op) (local.get $anchor) (local.get $literals))
+    (i32.sub (i32.add (local.get $op) (local.get $literals)) (local.get $destination)))
+
+  ;; Writes the part of a length that does not fit into the token. Gives the place after it.
+  (func $rest (param $op i32) (param $length i32) (result i32)
+    (block $last
+      (loop $more
+        (br_if $last (i32.lt_u (local.get $length) (i32.const 255)))
+        (i32.store8 (local.get $op) (i32.const 255))
+        (local.set $op (i32.add (local.get $op) (i32.const 1)))
+        (local.set $length (i32.sub (local.get $length) (i32.const 255)))
+        (br $more)))
+    (i32.store8 (local.get $op) (local.get $length))
+    (i32.add (local.get $op) (i32.const 1))))

@@ -3,27 +3,23 @@
  * of up to 4 MiB and a content checksum. What we read is any single frame with independent blocks (docs/format.md).
  */
 
-import { compress, compressSync } from 'lz4-napi';
 import { type LitestreamError, assert } from '../base/errors.ts';
 import { Lz4BlockDecoder } from './lz4-block.ts';
+import { type BlockCompressor, LZ4_BLOCK_SIZE, compressBlock, openCompressor } from './lz4-compressor.ts';
 import { Lz4Thread, type ThreadBlock } from './lz4-thread.ts';
 import {
   type Lz4Block,
   type Lz4Step,
-  STORED_FLAG,
   corruptFrame,
   foreignFrame,
   parseLz4Frames,
 } from './lz4-frame-parser.ts';
 import { Xxh32, xxh32 } from './xxh32.ts';
 
+export { LZ4_BLOCK_SIZE };
+
 /** Content bytes of the largest block that a frame may have. */
 const MAX_BLOCK_SIZE = 4 << 20;
-/**
- * Content bytes of each block but the last in the frames that we write. Smaller than the header allows: lz4-napi keeps
- * memory in proportion to it in each thread of the pool, and the frames are no larger for it.
- */
-export const LZ4_BLOCK_SIZE: number = 512 << 10;
 /** Magic, flags (version 1, independent blocks, content checksum), 4 MiB blocks, header checksum: as v0.3.13. */
 const FRAME_HEADER = Uint8Array.of(0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9);
 /** The same flags with that of the content size, which follows them. */
@@ -31,28 +27,10 @@ const SIZED_FLAGS = Uint8Array.of(0x6c, 0x70);
 const SIZED_FLAG = 0x08;
 /** Bytes of an object by which announcesSize() decides. */
 export const LZ4_HEAD_SIZE: number = 5;
-/** lz4-napi puts the size of the content, 4 bytes little-endian, before each block that it compresses. */
-const SIZE_PREFIX = 4;
-/** Blocks that are compressed in the thread pool at once: enough for all its threads. */
-const LOOK_AHEAD = 6;
-/** Below this many bytes the way through the thread pool costs more than the work. */
-const SYNC_LIMIT = 32 << 10;
-
 function uint32Bytes(value: number): Buffer {
   const data = Buffer.allocUnsafe(4);
   data.writeUInt32LE(value);
   return data;
-}
-
-/** The block as it stands in a frame: size field and data, stored when compression gains nothing. */
-function blockParts(content: Uint8Array, compressed: Buffer): Uint8Array[] {
-  const sizeBytes = compressed.byteLength - SIZE_PREFIX;
-  if (sizeBytes >= content.byteLength) {
-    return [uint32Bytes((STORED_FLAG | content.byteLength) >>> 0), content];
-  }
-  // The prefix has the width of the size field and gives its place to it.
-  compressed.writeUInt32LE(sizeBytes, 0);
-  return [compressed];
 }
 
 function frameHeader(contentSizeBytes: number | undefined): Uint8Array {
@@ -86,13 +64,12 @@ export interface EncodeOptions {
 }
 
 /** What ends an object: end mark, checksum, trailer. */
-function frameEnd(hash: Xxh32, sizeBytes: number, options: EncodeOptions): Uint8Array {
+function frameEnd(checksum: number, sizeBytes: number, options: EncodeOptions): Uint8Array {
   const { contentSizeBytes = sizeBytes, trailer } = options;
   assert(
     sizeBytes === contentSizeBytes,
     `${sizeBytes} bytes of content were announced as ${contentSizeBytes}`,
   );
-  const checksum = hash.digest();
   return Buffer.concat([uint32Bytes(0), uint32Bytes(checksum), trailer?.(checksum) ?? new Uint8Array(0)]);
 }
 
@@ -102,28 +79,33 @@ function handled<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-/** Collects chunks of any size into blocks of LZ4_BLOCK_SIZE, the last one shorter. Chunks are copied at once. */
-async function* toBlocks(source: AsyncIterable<Uint8Array>, free: Buffer[]): AsyncGenerator<Buffer> {
-  let block: Buffer | undefined;
+/**
+ * Collects chunks of any size into the slots of a compressor in turns, LZ4_BLOCK_SIZE bytes each but the last: the size of
+ * each is yielded when it is filled. A slot must be free again when its turn comes. Chunks are copied at once.
+ */
+async function* fillSlots(
+  source: AsyncIterable<Uint8Array>,
+  compressor: BlockCompressor,
+): AsyncGenerator<number> {
+  let slot = 0;
   let used = 0;
   for await (const chunk of source) {
     for (let at = 0; at < chunk.byteLength;) {
-      block ??= free.pop() ?? Buffer.allocUnsafeSlow(LZ4_BLOCK_SIZE);
       const part = chunk.subarray(at, at + LZ4_BLOCK_SIZE - used);
-      block.set(part, used);
+      compressor.content(slot).set(part, used);
       used += part.byteLength;
       at += part.byteLength;
       if (used < LZ4_BLOCK_SIZE) continue;
-      yield block;
-      block = undefined;
+      yield used;
+      slot = (slot + 1) % compressor.slotCount;
       used = 0;
     }
   }
-  if (block) yield block.subarray(0, used);
+  if (used > 0) yield used;
 }
 
 /**
- * One frame of everything that `source` yields. Compresses in the thread pool, a few blocks at once; memory is
+ * One frame of everything that `source` yields. Much content is compressed in a thread, a few blocks ahead; memory is
  * bounded whatever the length. Errors of the source are passed on. A chunk of the source need not outlive the next
  * one; the chunks that come out belong to the consumer.
  */
@@ -131,41 +113,33 @@ export async function* encodeLz4Frame(
   source: AsyncIterable<Uint8Array>,
   options: EncodeOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  const hash = new Xxh32();
+  const compressor = openCompressor(options.contentSizeBytes);
+  const { slotCount } = compressor;
+  const underWay: Promise<Uint8Array>[] = [];
+  let blockCount = 0;
   let sizeBytes = 0;
-  const queue: Promise<Uint8Array[]>[] = [];
-  /** Memory for blocks, used again and again: what is left to the garbage collector piles up. */
-  const free: Buffer[] = [];
-  yield frameHeader(options.contentSizeBytes);
-  for await (const block of toBlocks(source, free)) {
-    hash.update(block);
-    sizeBytes += block.byteLength;
-    queue.push(handled(encodeBlock(block, free)));
-    if (queue.length >= LOOK_AHEAD) yield* (await queue.shift()) ?? [];
+  try {
+    yield frameHeader(options.contentSizeBytes);
+    for await (const used of fillSlots(source, compressor)) {
+      sizeBytes += used;
+      underWay.push(handled(compressor.compress(blockCount++ % slotCount, used)));
+      const oldest = underWay.length === slotCount ? underWay.shift() : undefined;
+      if (oldest) yield await oldest;
+    }
+    for (const block of underWay) yield await block;
+    yield frameEnd(compressor.digest(sizeBytes), sizeBytes, options);
+  } finally {
+    await compressor.close();
   }
-  for (const parts of queue) yield* await parts;
-  yield frameEnd(hash, sizeBytes, options);
-}
-
-/** The block's parts; `content` is free again unless it is one of them. */
-async function encodeBlock(content: Buffer, free: Buffer[]): Promise<Uint8Array[]> {
-  const small = content.byteLength <= SYNC_LIMIT;
-  const parts = blockParts(content, small ? compressSync(content) : await compress(content));
-  if (content.byteLength === LZ4_BLOCK_SIZE && !parts.includes(content)) free.push(content);
-  return parts;
 }
 
 /** One frame of `data`, made at once: for small data, since nothing else runs meanwhile. */
 export function encodeLz4FrameBytes(data: Uint8Array, options: EncodeOptions = {}): Uint8Array {
-  const content = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  const hash = new Xxh32();
-  hash.update(content);
   const parts: Uint8Array[] = [frameHeader(options.contentSizeBytes)];
-  for (let at = 0; at < content.byteLength; at += LZ4_BLOCK_SIZE) {
-    const block = content.subarray(at, at + LZ4_BLOCK_SIZE);
-    parts.push(...blockParts(block, compressSync(block)));
+  for (let at = 0; at < data.byteLength; at += LZ4_BLOCK_SIZE) {
+    parts.push(compressBlock(data.subarray(at, at + LZ4_BLOCK_SIZE)));
   }
-  parts.push(frameEnd(hash, content.byteLength, options));
+  parts.push(frameEnd(xxh32(data), data.byteLength, options));
   return Buffer.concat(parts);
 }
 

@@ -3,23 +3,17 @@
  * uses one content while the thread works on the next ones. Both work in the same memory: contents are not copied.
  */
 
-import { Worker } from 'node:worker_threads';
-import { LitestreamError, assert } from '../base/errors.ts';
-import { type BlockMemory, SLACK, compiledModule, createMemory, growTo } from './lz4-block.ts';
+import { assert } from '../base/errors.ts';
+import { BlockThread } from './block-thread.ts';
+import { type BlockMemory, SLACK, createMemory, growTo } from './lz4-block.ts';
 import { XXH32_LANES, finishXxh32 } from './xxh32.ts';
 
-/** All that the thread does. As text, since a file of its own would need a place that compiler and bundler agree on. */
-const THREAD = `
-  const { parentPort, workerData } = require('node:worker_threads');
-  const { module, memory } = workerData;
-  const { decompress, hash } = new WebAssembly.Instance(module, { env: { memory } }).exports;
-  const work = ([state, start, end, source, sourceEnd]) => {
+/** Text of what the thread does with a Request. @returns the length of the content, -1 when the block is invalid */
+const WORK = `([state, start, end, source, sourceEnd]) => {
     const length = source === undefined ? end - start : decompress(source, sourceEnd, start, end);
     if (length > 0) hash(state, start, start + length);
     return length;
-  };
-  parentPort.on('message', (requests) => parentPort.postMessage(requests.map(work)));
-`;
+  }`;
 
 /** Positions in the memory: where the content goes, and the compressed block; a stored block is its content already. */
 type Request = [hashState: number, start: number, end: number, source?: number, sourceEnd?: number];
@@ -36,39 +30,20 @@ export interface ThreadBlock {
   readonly release: () => void;
 }
 
-interface Waiter {
-  readonly resolve: (length: number) => void;
-  readonly reject: (error: LitestreamError) => void;
-}
-
 export class Lz4Thread {
   readonly #stride: number;
   readonly #memory: BlockMemory = createMemory();
-  readonly #worker: Worker;
-  /** Who waits for an answer: answers come in the order of the requests. */
-  readonly #waiters: Waiter[] = [];
+  readonly #thread: BlockThread;
   /** Slots are pieces of the memory, each for one compressed block and its content. */
   readonly #freeSlots: number[] = [];
   #slotCount = 0;
   readonly #freeHashStates: number[] = [];
   #hashStateCount = 0;
-  #unsent: Request[] = [];
-  #failure: LitestreamError | undefined;
 
   /** @param maxSizeBytes of a block, compressed or not */
   constructor(maxSizeBytes: number) {
     this.#stride = maxSizeBytes + SLACK;
-    this.#worker = new Worker(THREAD, {
-      eval: true,
-      workerData: { module: compiledModule(), memory: this.#memory },
-    });
-    this.#worker.unref();
-    this.#worker.on('message', (lengths: number[]) => {
-      for (const length of lengths) this.#waiters.shift()?.resolve(length);
-      if (this.#waiters.length === 0) this.#worker.unref();
-    });
-    this.#worker.on('error', (error) => this.#fail(error.message));
-    this.#worker.on('exit', () => this.#fail('it has ended'));
+    this.#thread = new BlockThread('decompression', WORK, this.#memory);
   }
 
   /** Begins the hash of a frame's content. @returns the hash, for the other methods until it is given to endHash() */
@@ -106,7 +81,6 @@ export class Lz4Thread {
    * @throws LitestreamError 'io' when the thread fails
    */
   async decompress(block: Uint8Array, stored: boolean, limit: number, hash: number): Promise<ThreadBlock> {
-    if (this.#failure) throw this.#failure;
     const slot = this.#freeSlots.pop() ?? this.#addSlot();
     const source = HASH_AREA_SIZE + slot * 2 * this.#stride;
     const destination = source + this.#stride;
@@ -115,10 +89,7 @@ export class Lz4Thread {
     const request: Request = stored
       ? [hash, destination, destination + block.byteLength]
       : [hash, destination, destination + limit, source, source + block.byteLength];
-    const length = await new Promise<number>((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      this.#unsent.push(request);
-    });
+    const length = await this.#thread.request(request);
     return {
       content: length < 0 ? undefined : memory.subarray(destination, destination + length),
       release: () => this.#freeSlots.push(slot),
@@ -127,25 +98,17 @@ export class Lz4Thread {
 
   /** Sends the blocks that came since the last time, in one message: each one wakes the thread. */
   send(): void {
-    if (this.#unsent.length === 0) return;
-    this.#worker.ref();
-    this.#worker.postMessage(this.#unsent);
-    this.#unsent = [];
+    this.#thread.send();
   }
 
-  /** Ends the thread. Blocks that are under way fail. */
-  async close(): Promise<void> {
-    await this.#worker.terminate();
+  /** Ends the thread. Blocks that are under way fail. Keeps the process alive until then. */
+  close(): Promise<void> {
+    return this.#thread.close();
   }
 
   #addSlot(): number {
     const slot = this.#slotCount++;
     growTo(this.#memory, HASH_AREA_SIZE + this.#slotCount * 2 * this.#stride);
     return slot;
-  }
-
-  #fail(reason: string): void {
-    this.#failure ??= new LitestreamError('io', `decompression thread: ${reason}`);
-    for (const { reject } of this.#waiters.splice(0)) reject(this.#failure);
   }
 }

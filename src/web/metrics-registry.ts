@@ -1,57 +1,33 @@
 /** The metrics themselves. Every number is read from the engine at the moment of the request; none is kept here. */
 
-import { Counter, Gauge, Registry } from 'prom-client';
 import type { CheckpointStats, DatabaseStats, ReplicaStats } from '../engine/stats.ts';
 import type { RequestCount } from '../storage/counting-store.ts';
-import { registerProcessMetrics } from './process-metrics.ts';
-import { type StatusSources, registerEventLoopDelay, statusMetrics } from './status-metrics.ts';
+import { METRICS_CONTENT_TYPE, type Metric, type Sample, exposition } from './exposition.ts';
+import { processMetrics } from './process-metrics.ts';
+import { type StatusSources, eventLoopDelay, statusMetrics } from './status-metrics.ts';
 
 export interface MetricsSources extends StatusSources {
   readonly requestCounts: () => readonly RequestCount[];
 }
 
-/** One value with its labels in the order in which they print. */
-export type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
-
-export interface Metric {
-  readonly name: string;
-  readonly help: string;
-  readonly type: 'counter' | 'gauge';
-  readonly read: () => Iterable<Sample>;
+export interface Metrics {
+  readonly contentType: string;
+  /** All metrics as text. */
+  metrics(): Promise<string>;
 }
 
-/** A registry of its own with all metrics: several may be in one process. */
-export function createMetrics(sources: MetricsSources): Registry {
-  const registry = new Registry();
-  const metrics = [...databaseMetrics(sources), ...checkpointMetrics(sources), ...replicaMetrics(sources)];
-  for (const metric of [...metrics, ...storageMetrics(sources), ...statusMetrics(sources)]) {
-    register(registry, metric);
-  }
-  registerEventLoopDelay(registry);
-  registerProcessMetrics(registry);
-  return registry;
-}
-
-function register(registry: Registry, { name, help, type, read }: Metric): void {
-  const labelNames = ['db', 'mode', 'name', 'status', 'replica_type', 'operation'];
-  const options = { name, help, labelNames, registers: [registry] };
-  if (type === 'counter') {
-    new Counter({
-      ...options,
-      collect() {
-        this.reset();
-        for (const [labels, value] of read()) this.inc(labels, value);
-      },
-    });
-    return;
-  }
-  new Gauge({
-    ...options,
-    collect() {
-      this.reset();
-      for (const [labels, value] of read()) this.set(labels, value);
-    },
-  });
+/** All metrics of one replicator and of this process: several may be in one process. */
+export function createMetrics(sources: MetricsSources): Metrics {
+  const all: Metric[] = [
+    ...databaseMetrics(sources),
+    ...checkpointMetrics(sources),
+    ...replicaMetrics(sources),
+    ...storageMetrics(sources),
+    ...statusMetrics(sources),
+    eventLoopDelay(),
+    ...processMetrics(),
+  ];
+  return { contentType: METRICS_CONTENT_TYPE, metrics: () => exposition(all) };
 }
 
 function databaseMetrics({ stats }: MetricsSources): Metric[] {

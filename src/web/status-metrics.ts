@@ -1,10 +1,9 @@
 /** Metrics beyond v0.3.13's: whether the data is safe, what can be restored, and what it costs. */
 
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
-import { Gauge, type Registry } from 'prom-client';
 import type { DatabaseStats } from '../engine/stats.ts';
 import type { DatabaseStatus, ReplicaStatus } from '../engine/status.ts';
-import type { Metric, Sample } from './metrics-registry.ts';
+import type { Metric, Sample } from './exposition.ts';
 
 const EVENT_LOOP_RESOLUTION_MS = 100;
 const QUANTILES = [0.5, 0.99, 1] as const;
@@ -127,24 +126,26 @@ function* eachReplica(
 }
 
 /** For how long the process did nothing else, since it was asked last. */
-export function registerEventLoopDelay(registry: Registry): void {
+export function eventLoopDelay(): Metric {
   let histogram: IntervalHistogram | undefined;
-  new Gauge({
+  const read = (): Sample[] => {
+    if (!histogram) {
+      histogram = monitorEventLoopDelay({ resolution: EVENT_LOOP_RESOLUTION_MS });
+      histogram.enable();
+    }
+    const delays = histogram;
+    const samples = QUANTILES.map((quantile): Sample => {
+      // The histogram counts its own interval in; the largest of nothing is nothing.
+      const ms = delays.percentile(quantile * 100) / 1e6 - EVENT_LOOP_RESOLUTION_MS;
+      return [{ quantile: String(quantile) }, Math.max(0, ms) / 1000];
+    });
+    delays.reset();
+    return samples;
+  };
+  return {
     name: 'litestream_event_loop_delay_seconds',
     help: 'Delay of the event loop since metrics were asked for last, by quantile; 1 is the largest.',
-    labelNames: ['quantile'],
-    registers: [registry],
-    collect() {
-      if (!histogram) {
-        histogram = monitorEventLoopDelay({ resolution: EVENT_LOOP_RESOLUTION_MS });
-        histogram.enable();
-      }
-      for (const quantile of QUANTILES) {
-        // The histogram counts its own interval in; the largest of nothing is nothing.
-        const ms = histogram.percentile(quantile * 100) / 1e6 - EVENT_LOOP_RESOLUTION_MS;
-        this.set({ quantile: String(quantile) }, Math.max(0, ms) / 1000);
-      }
-      histogram.reset();
-    },
-  });
+    type: 'gauge',
+    read,
+  };
 }

@@ -83,6 +83,8 @@ const STATUS: DatabaseStatus = {
       },
       restorable: { from: '2026-01-01T00:00:02.000Z', to: '2026-01-01T00:00:03.500Z' },
       lastVerification: { at: '2026-01-01T00:00:04.000Z', result: 'inconclusive', message: 'no time' },
+      lastLookAt: null,
+      otherWriter: null,
       retentionRefused: false,
     },
   ],
