@@ -5,13 +5,15 @@ import { build } from 'esbuild';
 const notice = readFileSync(new URL('node_modules/uplot/LICENSE', import.meta.url), 'utf8').trim();
 
 rmSync('dist/dashboard', { recursive: true, force: true });
-await build({
+/** What is in the script. */
+export const { metafile: dashboard } = await build({
   entryPoints: { dashboard: 'src/web/dashboard/client/main.ts' },
   outdir: 'dist/dashboard',
   bundle: true,
   minify: true,
   format: 'esm',
   target: ['chrome108', 'firefox110', 'safari16'],
+  metafile: true,
   banner: { js: `/*! Contains uPlot.\n${notice}\n*/` },
 });
 await build({

@@ -41,10 +41,10 @@ const layers: Record<string, { forbid: string[]; reason: string }> = {
   library: { forbid: ['cmd'], reason: 'Nobody imports cmd/: commands are the outermost layer.' },
 };
 
-const onlyConnection = {
-  name: 'better-sqlite3',
-  message: 'Only sqlite/connection.ts opens SQLite connections.',
-};
+const onlyDrivers = ['better-sqlite3', 'node:sqlite'].map((name) => ({
+  name,
+  message: 'Only the drivers in sqlite/ name it; sqlite/connection.ts opens connections.',
+}));
 
 /** The options of no-restricted-imports for one layer. */
 const restricted = (name: string, forbid: string[], reason: string) => {
@@ -83,12 +83,7 @@ export default defineConfig(
     rules: {
       'max-lines': ['error', { max: 400, skipBlankLines: true, skipComments: true }],
       'max-lines-per-function': ['error', { max: 70, skipBlankLines: true, skipComments: true }],
-      'no-restricted-imports': [
-        'error',
-        {
-          paths: [{ name: 'better-sqlite3', message: 'Only sqlite/connection.ts opens SQLite connections.' }],
-        },
-      ],
+      'no-restricted-imports': ['error', { paths: onlyDrivers }],
     },
   },
   ...Object.entries(layers).map(([name, { forbid, reason }]) => ({
@@ -96,12 +91,12 @@ export default defineConfig(
     rules: {
       'no-restricted-imports': [
         'error',
-        { paths: [onlyConnection], patterns: restricted(name, forbid, reason) },
+        { paths: onlyDrivers, patterns: restricted(name, forbid, reason) },
       ] as ['error', object],
     },
   })),
   {
-    files: ['src/sqlite/connection.ts', 'src/storage/registry.ts'],
+    files: ['src/sqlite/better-sqlite3-driver.ts', 'src/storage/registry.ts'],
     rules: { 'no-restricted-imports': 'off' },
   },
   {

@@ -15,16 +15,25 @@ const SAMPLE_MS = 10;
 /** Of /proc/PID/stat: fixed at 100 on every Linux platform that Node supports. */
 const TICKS_PER_SECOND = 100;
 
+/** Another checkout of this program, built, in the place of v0.3.13: whether a change made something slower. */
+const peer = process.env['BENCH_PEER'];
+
 const oracle = join(
   dirname(require.resolve(`@flydotio/litestream-${process.platform}-${process.arch}/litestream`)),
   'litestream',
 );
 
+/** The Node.js that ours runs on, by default the one that runs this: with another one, another SQLite driver. */
+const node = process.env['BENCH_NODE'] ?? process.execPath;
+
 /** The two programs: the words that start each. */
 export const PROGRAMS = {
-  ours: [process.execPath, join(ROOT, 'bin', 'litestream')],
-  oracle: [oracle],
+  ours: [node, join(ROOT, 'bin', 'litestream')],
+  oracle: peer === undefined ? [oracle] : [process.execPath, join(peer, 'bin', 'litestream')],
 };
+
+/** What the second one is called. */
+export const PEER = peer === undefined ? 'v0.3.13' : 'peer';
 
 /** CPU time and peak memory of a live process so far, or undefined when it is gone. */
 export function usage(pid) {

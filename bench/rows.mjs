@@ -3,6 +3,7 @@
 import Database from 'better-sqlite3';
 import { existsSync, promises as fs } from 'node:fs';
 import { join } from 'node:path';
+import { install } from './install.mjs';
 import { idle, latency, readOnly, replication } from './replicating.mjs';
 import { database, snapshotReplica, walReplica } from './inputs.mjs';
 import { PROGRAMS, interleaved, run, start, until, usageRows } from './measure.mjs';
@@ -95,4 +96,5 @@ export const ROWS = {
   latency,
   'read-only': readOnly,
   remote,
+  install,
 };

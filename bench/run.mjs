@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- [--rows restore,snapshot,lag,idle,start,latency,read-only,remote] [--runs N]`: this program and the real v0.3.13 on the same
- * inputs, interleaved, medians, in one Markdown table. Needs Linux, a build (`npm run build`) and 3 GB of disk.
+ * `npm run bench -- [--rows restore,snapshot,lag,idle,start,latency,read-only,remote,install] [--runs N]`: this program and the real v0.3.13 on the same
+ * inputs, interleaved, medians, in one Markdown table. Needs Linux, a build (`npm run build`) and 3 GB of disk. `BENCH_PEER=DIR`
+ * takes another checkout of this program, built, for v0.3.13; `BENCH_NODE=FILE` runs ours on another Node.js.
  */
 
 import { promises as fs } from 'node:fs';
@@ -8,7 +9,7 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { CACHE } from './inputs.mjs';
 import { ROWS } from './rows.mjs';
-import { median } from './measure.mjs';
+import { PEER, median } from './measure.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -27,7 +28,7 @@ function number(value) {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
-const lines = ['| measurement | unit | ours | v0.3.13 | ours / v0.3.13 |', '| --- | --- | --- | --- | --- |'];
+const lines = [`| measurement | unit | ours | ${PEER} | ours / ${PEER} |`, '| --- | --- | --- | --- | --- |'];
 await fs.mkdir(CACHE, { recursive: true });
 const work = await fs.mkdtemp(`${CACHE}/run-`);
 try {

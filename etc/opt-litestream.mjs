@@ -3,9 +3,9 @@
 //
 //   npm ci && node etc/opt-litestream.mjs /opt/litestream
 //
-// Takes the Node.js that runs it, and from node_modules what package-lock.json lists for production. Fails when the
-// folder exists already.
-import { chmod, constants, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+// Takes the Node.js that runs it, and better-sqlite3 from node_modules when that Node.js has no node:sqlite that can be used.
+// Fails when the folder exists already.
+import { chmod, constants, copyFile, cp, mkdir, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,13 +17,12 @@ folder=\${self%/bin/litestream}
 exec "$folder/libexec/node" "$folder/lib/bin/litestream" "$@"
 `;
 
-/** What nobody loads at run time: what compilers leave behind, declarations, source maps, editions for browsers. */
+/** What nobody loads at run time: what compilers leave behind, declarations, source maps. */
 const LEFT_OUT = [
   /\.(?:map|d\.[cm]?ts)$/,
   /\/(?:obj\.target|\.deps)$/,
   /^node_modules\/better-sqlite3\/(?:deps|src)$/,
   /\/test_extension\.node$/,
-  /^node_modules\/@(?:azure|typespec)\/.*\/dist\/(?:browser|react-native|workerd)$/,
 ];
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -47,27 +46,24 @@ for (const part of [
   'bin',
   'dist/cli',
   'dist/dashboard',
-  ...(await productionModules()),
+  ...(await sqliteModules()),
 ])
   await copy(part);
 
-/** Folders of the packages that are installed and not for development only. */
-async function productionModules() {
-  const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'));
-  const names = Object.keys(packages).filter((name) => name !== '' && packages[name].dev !== true);
-  return names.filter((name) => existsSync(join(root, name)));
+/** SQLite, unless the Node.js of the folder brings it. What better-sqlite3 needs to be installed is left out. */
+async function sqliteModules() {
+  const { chooseDriver } = await import('../dist/sqlite/driver.js');
+  if (chooseDriver(undefined).name === 'node:sqlite') return [];
+  return ['better-sqlite3', 'bindings', 'file-uri-to-path'].map((name) => `node_modules/${name}`);
 }
 
-/** Packages within packages have entries of their own in the lock file. */
 async function copy(part) {
   const from = join(root, part);
   await cp(from, join(lib, part), {
     recursive: true,
     filter: (path) => {
       const name = relative(root, path).split(sep).join('/');
-      return (
-        !LEFT_OUT.some((pattern) => pattern.test(name)) && (path === from || !path.endsWith('/node_modules'))
-      );
+      return !LEFT_OUT.some((pattern) => pattern.test(name));
     },
   });
 }

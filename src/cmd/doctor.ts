@@ -12,8 +12,8 @@ import type { StopSignal } from './signals.ts';
 export const command: Command = defineCommand({
   name: 'doctor',
   description:
-    'Checks a config before it is trusted: the file, the databases, free disk, and each store by\n' +
-    'writing, reading and deleting objects of its own. Prints a line for each check: ok, warning or\n' +
+    'Checks a config before it is trusted: SQLite, the file, the databases, free disk, and each store\n' +
+    'by writing, reading and deleting objects of its own. Prints a line for each check: ok, warning or\n' +
     'failure, with what to change. Leaves nothing behind, changes no database, and may run beside\n' +
     'replicate.\n\n' +
     'Exit code: 0 when all is ok or there are only warnings, 1 when something failed, 130 after Ctrl-C.',

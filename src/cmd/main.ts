@@ -34,8 +34,9 @@ export async function main(args: readonly string[]): Promise<never> {
   try {
     return await context.exit(await dispatch(context, args));
   } catch (error) {
-    report(context, error);
     const code = error instanceof LitestreamError ? error.code : 'internal';
+    // Whoever supervises says this once, and starts it no more.
+    if (context.supervision === undefined || code !== 'unsupported') report(context, error);
     await context.supervision?.tell({ type: 'failed', code, message: explain(error).message });
     return context.exit(1);
   }
@@ -94,8 +95,6 @@ function report(context: CommandContext, error: unknown): void {
 
 /** The message for the log line, and what is better read as it stands below it. */
 function explain(error: unknown): { message: string; details: string } {
-  const missing = missingNativePart(error);
-  if (missing !== undefined) return { message: missing, details: '' };
   const message = messageOf(error);
   if (isConfigError(error)) {
     // A diagnostic shows the line of the config file and a caret under it: unreadable within quotes.
@@ -109,19 +108,4 @@ function explain(error: unknown): { message: string; details: string } {
 /** Not by its class: that is loaded only by commands that read a config file. */
 function isConfigError(error: unknown): error is ConfigError {
   return hasCode(error, 'config') && 'headline' in error;
-}
-
-/** What to do when a package is there but its compiled part is not, as after an install without install scripts. */
-function missingNativePart(error: unknown): string | undefined {
-  const message = messageOf(error);
-  if (/could not locate the bindings file/i.test(message) || /better_sqlite3\.node/.test(message)) {
-    return (
-      "SQLite's native part (better-sqlite3) is missing or made for another Node.js: " +
-      'install scripts were skipped, or Node.js was changed; run `npm rebuild better-sqlite3`'
-    );
-  }
-  if (/cannot find native binding/i.test(message) || /lz4-napi-/.test(message)) {
-    return 'the native part of lz4-napi is missing: reinstall with optional dependencies (`npm ci --include=optional`)';
-  }
-  return undefined;
 }

@@ -13,8 +13,25 @@ export interface EnabledOptions {
 const DEFAULT_VARIABLE = 'LITESTREAM_ENABLED';
 const NO: ReadonlySet<string> = new Set(['', '0', 'false', 'no', 'off']);
 
-/** Undefined when it is to run, else why not and how to change that. */
-export function reasonForOff({ enabled }: EnabledOptions, env: Env): string | undefined {
+/** What bin/litestream runs on. */
+const PLATFORMS: readonly string[] = ['linux', 'darwin'];
+
+export interface Off {
+  /** A warning where it was asked for. */
+  readonly level: 'info' | 'warn';
+  /** Why, and how to change that. */
+  readonly reason: string;
+}
+
+/** Why nothing is to run; undefined when it is to. */
+export function whyOff(options: EnabledOptions, env: Env): Off | undefined {
+  const reason = reasonForOff(options, env);
+  if (reason !== undefined) return { level: 'info', reason };
+  if (PLATFORMS.includes(process.platform)) return undefined;
+  return { level: 'warn', reason: `${process.platform} is not supported: it runs on Linux and macOS` };
+}
+
+function reasonForOff({ enabled }: EnabledOptions, env: Env): string | undefined {
   if (enabled === true) return undefined;
   if (enabled === false) return 'the option enabled is false';
   if (enabled !== undefined)

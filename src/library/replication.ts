@@ -9,8 +9,9 @@ import { LitestreamError, messageOf, wrapError } from '../base/errors.ts';
 import type { StatusReport } from '../control/status-report.ts';
 import { beforeEnd } from './application-end.ts';
 import { electionFolder, findReplicator } from './election.ts';
-import { type EnabledOptions, reasonForOff } from './enabled.ts';
+import { type EnabledOptions, whyOff } from './enabled.ts';
 import { type LogEntry, type LogSink, type LogTarget, logSink } from './log.ts';
+import { nodeProgram } from './node-program.ts';
 import { type ProcessEnd, ReplicatorProcess } from './replicator-process.ts';
 import { type ConfigOptions, resolveConfig } from './source.ts';
 import { status } from './status.ts';
@@ -49,7 +50,7 @@ export interface ReplicationEvents {
   standby: [{ readonly pid: number | undefined }];
   /** The child has ended; `expected` when that was asked for. */
   exit: [ProcessEnd & { readonly pid: number; readonly expected: boolean }];
-  /** Something keeps replication from running. It is tried again. */
+  /** Something keeps replication from running. It is tried again, unless the code is 'unsupported'. */
   failure: [LitestreamError];
   /** A child is going to be started after this long. */
   restart: [{ readonly delayMs: number; readonly attempt: number }];
@@ -58,7 +59,7 @@ export interface ReplicationEvents {
 }
 
 export type ReplicationState =
-  'off' | 'starting' | 'running' | 'standby' | 'waiting' | 'stopping' | 'stopped';
+  'off' | 'starting' | 'running' | 'standby' | 'waiting' | 'failed' | 'stopping' | 'stopped';
 
 /** See startReplication(). */
 export class Replication extends EventEmitter<ReplicationEvents> {
@@ -66,6 +67,8 @@ export class Replication extends EventEmitter<ReplicationEvents> {
   readonly #log: LogSink;
   readonly #cwd: string = process.cwd();
   readonly #ending = new AbortController();
+  /** Its reason is why replication cannot run here: it is not tried again. */
+  readonly #givenUp = new AbortController();
   #state: ReplicationState = 'starting';
   #process: ReplicatorProcess | undefined;
   /** What the config gives the child to end. */
@@ -81,10 +84,10 @@ export class Replication extends EventEmitter<ReplicationEvents> {
     super();
     this.#options = options;
     this.#log = logSink(options.logger);
-    const off = reasonForOff(options, { ...process.env, ...options.env });
+    const off = whyOff(options, { ...process.env, ...options.env });
     if (off !== undefined) {
       this.#state = 'off';
-      this.#note('info', 'litestream replicates nothing', { reason: off });
+      this.#note(off.level, 'litestream replicates nothing', { reason: off.reason });
       return;
     }
     if (options.signals !== false) this.#forget = beforeEnd(() => this.stop());
@@ -103,17 +106,29 @@ export class Replication extends EventEmitter<ReplicationEvents> {
   /**
    * Resolves when everything that is committed now can be restored from every replica, whichever process replicates it:
    * to true, or to false at once where replication is off.
-   * @throws LitestreamError 'timeout' with what is missing, 'aborted'
+   * @throws LitestreamError 'timeout' with what is missing, 'aborted', 'unsupported' when it cannot run here
    */
   async waitForSync(options: Pick<SyncOptions, 'database' | 'timeoutMs' | 'signal'> = {}): Promise<boolean> {
     if (this.#state === 'off') return false;
-    await waitForSync({ ...this.#options, ...options });
+    const signals = [this.#givenUp.signal, options.signal].filter((signal) => signal !== undefined);
+    try {
+      await waitForSync({ ...this.#options, ...options, signal: AbortSignal.any(signals) });
+    } catch (error) {
+      throw this.#failure ?? error;
+    }
     return true;
   }
 
-  /** How all databases are: see status(). */
-  status(): Promise<StatusReport> {
-    return status(this.#options);
+  /** How all databases are: see status(). Where replication cannot run, its `reason` says why. */
+  async status(): Promise<StatusReport> {
+    const report = await status(this.#options);
+    const failure = this.#failure;
+    return failure === undefined || report.running ? report : { ...report, reason: failure.message };
+  }
+
+  /** Why replication cannot run here. */
+  get #failure(): LitestreamError | undefined {
+    return this.#givenUp.signal.reason as LitestreamError | undefined;
   }
 
   /** Stores the last changes and ends the child. Idempotent; never rejects: what is not stored is in the log. */
@@ -132,31 +147,31 @@ export class Replication extends EventEmitter<ReplicationEvents> {
     this.#tell('stop');
   }
 
-  /** Until stop(). Never rejects. */
+  /** Until stop(), or until it is known that it cannot run here. Never rejects. */
   async #run(): Promise<void> {
     while (!this.#ending.signal.aborted) {
-      const delayMs = await this.#try().catch((error: unknown) => {
-        this.#fail(wrapError(error, 'replicate'));
-        return this.#backOff();
-      });
+      const delayMs = await this.#try().catch((error: unknown) => this.#fail(wrapError(error, 'replicate')));
+      if (delayMs === undefined) return;
       // An aborted sleep is the order to end.
       await sleep(delayMs, undefined, { ref: false, signal: this.#ending.signal }).catch(() => undefined);
     }
   }
 
-  /** One child from its start to its end, unless another process replicates. @returns how long to wait then, in ms */
-  async #try(): Promise<number> {
+  /** One child from its start to its end, unless another process replicates. @returns how long to wait then, in ms; undefined: for ever */
+  async #try(): Promise<number | undefined> {
     const resolved = await resolveConfig(this.#options);
     const { databases, shutdownTimeoutMs } = resolved.config;
     this.#stopTimeoutMs = shutdownTimeoutMs + STOP_GRACE_MS;
     const folder = electionFolder(databases);
     const other = await findReplicator(folder, databases);
+    if (other !== undefined) return this.#ending.signal.aborted ? 0 : this.#standBy(other);
+    const execPath = await nodeProgram(resolved.env);
     if (this.#ending.signal.aborted) return 0;
-    if (other !== undefined) return this.#standBy(other);
     this.#state = 'starting';
     this.#readyAtMs = undefined;
     const process = new ReplicatorProcess({
       resolved,
+      execPath,
       folder,
       cwd: this.#cwd,
       onLog: (entry) => this.#forward(entry),
@@ -177,17 +192,19 @@ export class Replication extends EventEmitter<ReplicationEvents> {
     this.#tell('ready', { pid });
   }
 
-  /** @returns how long to wait before the next try, in ms */
-  #afterEnd(pid: number, end: ProcessEnd): number {
+  /** @returns how long to wait before the next try, in ms; undefined: there is none */
+  #afterEnd(pid: number, end: ProcessEnd): number | undefined {
     const expected = this.#ending.signal.aborted;
     this.#tell('exit', { ...end, pid, expected });
     if (expected) return 0;
     if (end.failure?.code === 'busy') return this.#standBy(undefined);
     const how = end.signal === null ? `exit code ${String(end.code)}` : end.signal;
     const code = end.failure === undefined || end.failure.code === 'internal' ? 'io' : end.failure.code;
-    this.#fail(new LitestreamError(code, end.failure?.message ?? `litestream has ended with ${how}`), pid);
     if (performance.now() - (this.#readyAtMs ?? Infinity) > STABLE_MS) this.#attempt = 0;
-    return this.#backOff();
+    return this.#fail(
+      new LitestreamError(code, end.failure?.message ?? `litestream has ended with ${how}`),
+      pid,
+    );
   }
 
   #standBy(pid: number | undefined): number {
@@ -200,9 +217,20 @@ export class Replication extends EventEmitter<ReplicationEvents> {
     return STANDBY_POLL_MS * (0.5 + Math.random());
   }
 
-  #fail(error: LitestreamError, pid?: number): void {
-    this.#note('error', 'litestream does not run', { error: error.message, pid });
+  /** @returns how long to wait before the next try, in ms; undefined when that would fail in the same way */
+  #fail(error: LitestreamError, pid?: number): number | undefined {
+    const final = error.code === 'unsupported';
+    if (final) {
+      this.#state = 'failed';
+      this.#givenUp.abort(error);
+      this.#forget?.();
+    }
+    const message = final
+      ? 'litestream cannot run here, databases are not replicated'
+      : 'litestream does not run';
+    this.#note('error', message, { error: error.message, pid });
     this.#tell('failure', error);
+    return final ? undefined : this.#backOff();
   }
 
   #backOff(): number {
@@ -248,7 +276,8 @@ export class Replication extends EventEmitter<ReplicationEvents> {
  * Replicates databases in a child process for as long as this process lives: restarts it when it ends, hands its log on, and
  * has it store the last changes at the end, also when this process is killed. Of all processes of this host that ask for the
  * same databases (cluster, PM2) one does it, and another takes over when that one dies. Never throws: what is wrong is logged,
- * told as an event, and tried again. Where replication is off (see `enabled`) this logs one line and starts nothing.
+ * told as an event, and tried again, unless this Node.js, platform or bundle can never run it. Where replication is off (see
+ * `enabled`) this logs one line and starts nothing.
  */
 export function startReplication(options: ReplicationOptions = {}): Replication {
   return new Replication(options);

@@ -1,16 +1,15 @@
 /** One `litestream replicate` as a child of the application's process. */
 
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { commandFile } from '../base/entry-point.ts';
 import { type ErrorCode, LitestreamError } from '../base/errors.ts';
 import { type SupervisionMessage, supervisionVariables } from '../control/supervision.ts';
 import type { LogEntry } from './log.ts';
 import { parseLogLine } from './log.ts';
 import type { ResolvedConfig } from './source.ts';
-
-const COMMAND = fileURLToPath(new URL('../../bin/litestream', import.meta.url));
 
 /** What would change or debug the child although it was meant for the application. */
 const APPLICATION_VARIABLES: readonly string[] = ['NODE_OPTIONS', 'NODE_V8_COVERAGE', 'NODE_UNIQUE_ID'];
@@ -25,6 +24,8 @@ export interface ProcessEnd {
 
 export interface ReplicatorProcessOptions {
   readonly resolved: ResolvedConfig;
+  /** See nodeProgram(). */
+  readonly execPath: string;
   /** The folder of the lock that elects one replicator; see electionFolder(). */
   readonly folder: string | undefined;
   readonly cwd: string;
@@ -41,9 +42,9 @@ export class ReplicatorProcess {
   readonly #child: ChildProcess;
   #failure: ProcessEnd['failure'];
 
-  /** Does not keep the application's process alive. @throws LitestreamError 'usage', 'io' when it cannot be started */
+  /** Does not keep the application's process alive. @throws LitestreamError 'usage', 'io', 'unsupported' when it cannot be started */
   constructor(options: ReplicatorProcessOptions) {
-    const { resolved, folder, cwd, onReady } = options;
+    const { resolved, execPath, folder, cwd, onReady } = options;
     const variables = supervisionVariables(folder, resolved.text);
     if (variables === undefined) {
       throw new LitestreamError('usage', 'databases are too many for an option: put them in a config file');
@@ -51,10 +52,10 @@ export class ReplicatorProcess {
     const env = { ...resolved.env, ...variables };
     for (const name of APPLICATION_VARIABLES) Reflect.deleteProperty(env, name);
     const source = resolved.path === undefined ? ['-no-expand-env'] : ['-config', resolved.path];
-    const child = fork(COMMAND, ['replicate', ...source], {
+    // Not by fork(): Deno gives its own arguments to what it starts so.
+    const child = spawn(execPath, [fileURLToPath(commandFile()), 'replicate', ...source], {
       cwd,
       env,
-      execArgv: [],
       // What a terminal sends to the application must not end the child while the application still writes.
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -120,7 +121,8 @@ export class ReplicatorProcess {
 
   #hold(action: 'ref' | 'unref'): void {
     this.#child[action]();
-    this.#child.channel?.[action]();
+    // That of Bun has no such methods.
+    (this.#child.channel as Partial<Pick<ChildProcess, 'ref' | 'unref'>> | null | undefined)?.[action]?.();
     for (const stream of [this.#child.stdout, this.#child.stderr]) (stream as Socket | null)?.[action]();
   }
 }

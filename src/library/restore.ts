@@ -8,7 +8,7 @@ import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.
 import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
 import type { RestoreProgress, RestoreRequest } from '../engine/restore.ts';
 import { hostFolder } from '../control/socket-path.ts';
-import { type EnabledOptions, reasonForOff } from './enabled.ts';
+import { type EnabledOptions, whyOff } from './enabled.ts';
 import { type LogSink, type LogTarget, engineLogger, logSink } from './log.ts';
 import {
   type ConfigOptions,
@@ -127,9 +127,9 @@ export interface MissingDatabase {
  */
 export async function restoreIfMissing(options: RestoreIfMissingOptions = {}): Promise<MissingDatabase[]> {
   const log = logSink(options.logger);
-  const off = reasonForOff(options, { ...process.env, ...options.env });
+  const off = whyOff(options, { ...process.env, ...options.env });
   if (off !== undefined) {
-    log({ level: 'info', message: 'litestream restores nothing', attributes: { reason: off } });
+    log({ level: off.level, message: 'litestream restores nothing', attributes: { reason: off.reason } });
     return [];
   }
   const { config } = await resolveConfig(options);
@@ -168,13 +168,15 @@ async function restoreMissing(
 }
 
 async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
+  const stats = await stat(path).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
     throw wrapError(error, `stat ${path}`);
-  }
+  });
+  if (stats === undefined || stats.isFile()) return stats !== undefined;
+  throw new LitestreamError(
+    'exists',
+    `${path} is in the place of the database and is not a file: move it away`,
+  );
 }
 
 /** One restore of a database at a time on this host. The kernel frees the lock of a process that was killed. */

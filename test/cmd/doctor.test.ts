@@ -11,7 +11,8 @@ import { loadConfigText } from '../../src/config/index.ts';
 import type { S3StoreConfig } from '../../src/storage/store-config.ts';
 import { examine, type Host } from '../../src/cmd/doctor/examine.ts';
 import { Report, formatFinding, type Level } from '../../src/cmd/doctor/report.ts';
-import { runLitestream, startLitestream, withTempDir } from '../support/process.ts';
+import { sqliteDriver } from '../../src/sqlite/driver.ts';
+import { preload, runLitestream, startLitestream, withTempDir } from '../support/process.ts';
 import { S3Server } from '../support/s3-server.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
@@ -122,6 +123,11 @@ describe('a config without faults', () => {
     expect(server.counts()).toMatchObject({ CreateMultipartUpload: 1, CompleteMultipartUpload: 1 });
     expect(server.bucket().keys()).toEqual([]);
     expect(await inventory(dir)).toEqual(before);
+  });
+
+  it('shows SQLite as replicate would load it', async () => {
+    const { name, version } = sqliteDriver();
+    expect((await doctor(db(S3))).lines[0]).toBe(`ok       driver: ${name}, SQLite ${version}`);
   });
 
   it('writes where no generation is looked for', async () => {
@@ -419,13 +425,48 @@ describe('the command', () => {
     },
   });
 
+  it('fails when LITESTREAM_SQLITE names nothing that is known', async () => {
+    const { env, ...options } = launch('-json', `file://${dir}/backups`);
+    const { code, stdout } = await runLitestream({
+      ...options,
+      env: { ...env, LITESTREAM_SQLITE: 'sqlite' },
+    });
+    expect(code).toBe(1);
+    const [finding] = JSON.parse(stdout) as { level: string; message: string }[];
+    expect(finding).toMatchObject({ level: 'failure', subject: 'sqlite', check: 'driver' });
+    expect(finding?.message).toMatch(/^LITESTREAM_SQLITE=sqlite: unknown: set it to node or better-sqlite3/);
+  });
+
+  it('fails when there is no SQLite that can be used', async () => {
+    // A better-sqlite3 whose native part is made for another Node.js.
+    const change = `
+      const load = process.dlopen;
+      process.dlopen = (module, file, ...rest) => {
+        if (file.includes('better_sqlite3')) throw new Error(file + ': invalid ELF header');
+        return load(module, file, ...rest);
+      }`;
+    const { env, ...options } = launch('-json', `file://${dir}/backups`);
+    const { code, stdout } = await runLitestream({
+      ...options,
+      env: { ...env, ...preload(change), LITESTREAM_SQLITE: 'better-sqlite3' },
+    });
+    expect(code).toBe(1);
+    const [finding] = JSON.parse(stdout) as unknown[];
+    expect(finding).toMatchObject({ level: 'failure', subject: 'sqlite', check: 'driver' });
+    expect(finding).toMatchObject({
+      message: expect.stringMatching(
+        /invalid ELF header.*a newer Node\.js.*`npm install better-sqlite3`/,
+      ) as string,
+    });
+  });
+
   it('prints a line for each check, and ends with 0 when none failed', async () => {
     const { code, stdout, stderr } = await runLitestream(launch(url()));
     expect(stderr).toBe('');
     expect(stdout).toMatch(
-      /^replica: s3:\/\/bucket\/db \(endpoint \S+\)\n {2}ok {7}provider: MinIO\n {2}ok {7}list: works\n/,
+      /^sqlite\n {2}ok {7}driver: \S+, SQLite 3\.\S+\nreplica: s3:\/\/bucket\/db \(endpoint \S+\)\n {2}ok {7}provider: MinIO\n {2}ok {7}list: works\n/,
     );
-    expect(stdout).toMatch(/\n11 ok, 0 warnings, 0 failures\n$/);
+    expect(stdout).toMatch(/\n12 ok, 0 warnings, 0 failures\n$/);
     expect(code).toBe(0);
     expect(server.bucket().keys()).toEqual([]);
   });

@@ -1,4 +1,4 @@
-/** docs/deploy: links lead somewhere, scripts are scripts, commands are ours with flags that they have, examples are the real ones. */
+/** docs/deploy and README.md: links lead somewhere, scripts are scripts, commands are ours with flags that they have, examples are the real ones. */
 
 import { existsSync, promises as fs, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ import { withTempDir } from '../support/process.ts';
 import { ROOT, hasProgram, run } from './opt-folder.ts';
 
 const FOLDER = join(ROOT, 'docs/deploy');
-const PAGES = readdirSync(FOLDER).filter((name) => name.endsWith('.md'));
+const PAGES = ['../../README.md', ...readdirSync(FOLDER).filter((name) => name.endsWith('.md'))];
 
 function text(page: string): string {
   return readFileSync(join(FOLDER, page), 'utf8');
@@ -46,7 +46,9 @@ async function load(name: string): Promise<Command> {
 describe.each(PAGES)('%s', (page) => {
   it('has links that lead somewhere', () => {
     const links = [...text(page).matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)].map(([, link]) => link ?? '');
-    const missing = links.filter((link) => !/^https?:/.test(link) && !existsSync(join(FOLDER, link)));
+    const missing = links.filter(
+      (link) => !/^https?:/.test(link) && !existsSync(join(FOLDER, dirname(page), link)),
+    );
     expect(missing).toEqual([]);
   });
 

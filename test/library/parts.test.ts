@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { LogDuration } from '../../src/base/logger.ts';
 import { CONFIG, type SectionSpec } from '../../src/config/index.ts';
-import { reasonForOff } from '../../src/library/enabled.ts';
+import { whyOff } from '../../src/library/enabled.ts';
 import { engineLogger, logSink, parseLogLine, type LogEntry } from '../../src/library/log.ts';
 import type { DatabaseSettings, ReplicaSettings } from '../../src/library/settings.ts';
 
@@ -21,7 +21,7 @@ describe('replication is on', () => {
     ['BACKUP', { BACKUP: 'Off', NODE_ENV: 'production' }, false],
     ['BACKUP', { NODE_ENV: 'production' }, false],
   ])('enabled: %s with %o is %s', (enabled, env, on) => {
-    expect(reasonForOff({ enabled }, env) === undefined).toBe(on);
+    expect(whyOff({ enabled }, env) === undefined).toBe(on);
   });
 });
 

@@ -115,7 +115,9 @@ describe('a child that is killed', () => {
         const [first, ...others] = application.said.filter(({ event }) => event === 'generation');
         expect(first?.reason).toBe('no generation exists');
         // Between a full checkpoint of ours and a kill the next writer may restart the WAL, which nobody can prove then.
-        for (const { reason } of others) expect(reason).toMatch(/^wal header mismatch/);
+        // The kill may also hit when the new index was begun and nothing of it was copied.
+        for (const { reason } of others)
+          expect(reason).toMatch(/^(wal header mismatch|shadow wal \S+ holds no whole commit)/);
         console.log(`${last} commits, ${KILLS} kills, ${others.length} new generations, seed ${seed}`);
       });
     },
@@ -366,6 +368,8 @@ describe('credentials', () => {
           expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toContain(secretAccessKey);
           expect(JSON.stringify(application.said)).not.toContain(secretAccessKey);
           await application.end('SIGKILL');
+          // It still writes into the folder.
+          await until(() => !lives(pid), { describe: () => `${pid} has not ended` });
           await fs.rm(join(dir, 'data'), { recursive: true });
           const again = start({ options });
           expect(await again.get('/count')).toEqual({ n: 1 });

@@ -8,6 +8,7 @@ import { dirname } from 'node:path';
 import { formatBytes } from '../../base/byte-size.ts';
 import { hasCode, messageOf, systemCode } from '../../base/errors.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
+import { findOtherName } from '../../engine/other-names.ts';
 import {
   DATABASE_HEADER_SIZE,
   parseDatabaseHeader,
@@ -43,6 +44,8 @@ export async function checkDatabase(
   report.ok('readable', `${formatBytes(sizeBytes)}, pages of ${header.pageSizeBytes} bytes`);
   checkFormat(header, report);
   await checkWritable(realPath, header, report);
+  checkNames(realPath, report);
+  await checkGroup(realPath, report);
   const walSizeBytes = await checkWal(realPath, header, report);
   return { sizeBytes, walSizeBytes, pageSizeBytes: header.pageSizeBytes };
 }
@@ -177,6 +180,27 @@ async function checkWritable(path: string, header: DatabaseHeader, report: Repor
     'writable',
     `it can only be read: replicate follows it while an application has it open${inUse ? '' : ' (none has now)'}, ` +
       'and leaves checkpoints to that application',
+  );
+}
+
+function checkNames(path: string, report: Report): void {
+  const other = findOtherName(path);
+  if (other === undefined) return;
+  const [what = '', remedy = ''] = other.split(': ');
+  report.failure('one name', `${what}, so an application that uses the other name has another -wal`, remedy);
+}
+
+/** Who makes `-wal` and `-shm` first gives them his group, unless the folder hands on its own. */
+async function checkGroup(path: string, report: Report): Promise<void> {
+  const SETGID = 0o2000;
+  const [file, folder] = await Promise.all([fs.stat(path), fs.stat(dirname(path))]);
+  const shared =
+    process.geteuid?.() === 0 || file.uid === process.geteuid?.() || file.gid === process.getegid?.();
+  if (shared || (folder.mode & SETGID) !== 0 || (await isThere(`${path}-shm`))) return;
+  report.warning(
+    'group',
+    `the database is of group ${file.gid}, this process of group ${process.getegid?.() ?? ''}: -wal and -shm get the group of whoever makes them`,
+    `chmod g+s ${dirname(path)}`,
   );
 }
 

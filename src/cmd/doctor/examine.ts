@@ -26,6 +26,7 @@ import type { DatabaseFacts } from './database-checks.ts';
 import { checkDisk, checkMetaDisk } from './disk-checks.ts';
 import type { FreeBytes } from './disk-checks.ts';
 import type { Report } from './report.ts';
+import { checkSqlite } from './sqlite-checks.ts';
 import { checkStore } from './store-checks.ts';
 import type { OpenStore } from './store-checks.ts';
 
@@ -70,6 +71,7 @@ class Doctor {
   async run(): Promise<void> {
     const { argument, flags, host } = this.#examination;
     exportCredentials(host.env);
+    checkSqlite(this.#report);
     if (isUrl(argument)) {
       refuseConfigWithUrl(flags);
       await this.#checkReplica('replica', parseReplicaUrl(argument, host.env));

@@ -9,6 +9,7 @@ import { formatDuration } from '../../base/duration.ts';
 import { hasCode, messageOf } from '../../base/errors.ts';
 import type { ObjectInfo, ObjectStore, OpenOptions } from '../../storage/object-store.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';
+import { checkCommitTimes } from './commit-checks.ts';
 import { checkPreset } from './preset-check.ts';
 import type { Report } from './report.ts';
 import { checkSettings } from './setting-checks.ts';
@@ -71,6 +72,7 @@ class StoreProbe {
 
   async run(): Promise<void> {
     if (!(await this.#checkReachable())) return;
+    await checkCommitTimes(this.#store, this.#report, this.#check);
     const small = randomBytes(SMALL_BYTES);
     if (!(await this.#checkPut('small', small))) return;
     await this.#checkGet('small', small);
