@@ -3,9 +3,12 @@
  * ever sees a file that is half written. It must not know what is written.
  */
 
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { fsync } from 'node:fs';
+import { link, mkdir, open, rename, rm, stat, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { promisify } from 'node:util';
 import { throwIfAborted } from './concurrency.ts';
 import { systemCode } from './errors.ts';
 
@@ -24,6 +27,25 @@ export interface DurableOptions {
 export interface DurableFileOptions extends DurableOptions {
   /** Looked at between chunks; when it fires, nothing is left behind. */
   readonly signal?: AbortSignal | undefined;
+  /** Fails with EEXIST when there is something of that name, also when two processes write it at once. */
+  readonly ifAbsent?: boolean | undefined;
+}
+
+/** Errors of link() where file systems have no hard links, or do not let this user make one. */
+export const NO_LINKS: ReadonlySet<string> = new Set([
+  'EPERM',
+  'EACCES',
+  'EOPNOTSUPP',
+  'ENOTSUP',
+  'ENOSYS',
+  'EINVAL',
+  'EMLINK',
+  'EXDEV',
+]);
+
+/** fsync. By the descriptor: Yarn's Plug'n'Play gives handles of its own, which have no sync(). @throws the system's errors */
+export async function syncFile(handle: FileHandle): Promise<void> {
+  await promisify(fsync)(handle.fd);
 }
 
 /** What a finished write left on disk. */
@@ -50,10 +72,11 @@ export async function writeFileDurably(
   options: DurableFileOptions = {},
 ): Promise<WrittenFile> {
   throwIfAborted(options.signal);
-  const temporary = claimTemporary(path);
+  const temporary = claimTemporary(path, options.ifAbsent === true);
   try {
     const written = await writeTemporary(temporary, data, options);
-    await rename(temporary, path);
+    if (options.ifAbsent === true) await renameToAbsent(temporary, path);
+    else await rename(temporary, path);
     await syncDirectory(dirname(path));
     return written;
   } catch (error) {
@@ -64,14 +87,46 @@ export async function writeFileDurably(
   }
 }
 
-/** `path.tmp`, the name that v0.3.13 uses too and so overwrites after a crash; another one while that is being written. */
-function claimTemporary(path: string): string {
-  let temporary = `${path}${TEMPORARY_SUFFIX}`;
+/**
+ * `path.tmp`, the name that v0.3.13 uses too and so overwrites after a crash; another one while that is being written.
+ * One that becomes a second name of the finished file has a name that nobody else ever opens.
+ */
+function claimTemporary(path: string, unique: boolean): string {
+  const stem = unique ? `${path}.${randomBytes(8).toString('hex')}` : path;
+  let temporary = `${stem}${TEMPORARY_SUFFIX}`;
   for (let number = 1; temporaryInUse.has(temporary); number++) {
     temporary = `${path}.${number}${TEMPORARY_SUFFIX}`;
   }
   temporaryInUse.add(temporary);
   return temporary;
+}
+
+/** @throws EEXIST. Without hard links another process may still come between the look and the rename. */
+async function renameToAbsent(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (!NO_LINKS.has(systemCode(error) ?? '')) throw error;
+    if (await isThere(to)) throw Object.assign(new Error(`EEXIST: ${to}`), { code: 'EEXIST' });
+    await rename(from, to);
+    return;
+  }
+  try {
+    await unlink(from);
+  } catch (error) {
+    // Whoever tidies up has taken it for one that a crash left.
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 async function writeTemporary(
@@ -94,7 +149,7 @@ async function writeTemporary(
       }
     }
     throwIfAborted(options.signal);
-    await handle.sync();
+    await syncFile(handle);
     const stats = await handle.stat();
     return { sizeBytes: stats.size, modifiedAt: stats.mtime };
   } finally {
@@ -184,7 +239,7 @@ async function settleDirectory(path: string, mode: number, owner: Owner | undefi
 export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
-    await handle.sync();
+    await syncFile(handle);
   } catch (error) {
     if (!['EINVAL', 'ENOTSUP', 'ENOSYS'].includes(systemCode(error) ?? '')) throw error;
   } finally {

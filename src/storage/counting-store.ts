@@ -35,7 +35,7 @@ interface Tally {
 /** Where counting stores count. */
 export class RequestTallies {
   readonly #tallies = new Map<string, Tally>();
-  /** Goes up with every call, answer, and piece of a body: while it stands still nothing moves. */
+  /** Goes up with every call, answer, and piece of a body, but for stat(): while it stands still nothing moves. */
   activity = 0;
 
   counts(): RequestCount[] {
@@ -125,6 +125,12 @@ class CountingStore extends ForwardingStore {
   override delete(keys: readonly string[], options?: CallOptions): Promise<void> {
     this.#begin('DELETE');
     return this.inner.delete(keys, options);
+  }
+
+  /** No activity: it is looked whether something is there also while all else stands still. */
+  protected override forwardStat(key: string, options?: CallOptions): Promise<ObjectInfo | undefined> {
+    this.#tallies.of(this.type, 'GET').count++;
+    return super.forwardStat(key, options);
   }
 
   protected override forwardPutIfAbsent(

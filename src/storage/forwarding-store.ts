@@ -11,7 +11,7 @@ import type {
   StoreCapabilities,
 } from './object-store.ts';
 
-const OPTIONAL = ['putIfAbsent', 'contentSize', 'removeAbandoned'] as const;
+const OPTIONAL = ['stat', 'putIfAbsent', 'contentSize', 'removeAbandoned'] as const;
 
 /** Members that not every store has. */
 export type OptionalMember = (typeof OPTIONAL)[number];
@@ -23,6 +23,7 @@ export function optionalMembersOf(store: ObjectStore): OptionalMember[] {
 
 /** Changes nothing. Optional members are absent where they are in the store inside; to change one, override its `forward…` method. */
 export abstract class ForwardingStore implements ObjectStore {
+  readonly stat?: NonNullable<ObjectStore['stat']>;
   readonly putIfAbsent?: NonNullable<ObjectStore['putIfAbsent']>;
   readonly contentSize?: NonNullable<ObjectStore['contentSize']>;
   readonly removeAbandoned?: NonNullable<ObjectStore['removeAbandoned']>;
@@ -31,6 +32,7 @@ export abstract class ForwardingStore implements ObjectStore {
   /** @param members the optional ones that it is to have; by default those of `inner` */
   constructor(inner: ObjectStore, members: readonly OptionalMember[] = optionalMembersOf(inner)) {
     this.inner = inner;
+    if (members.includes('stat')) this.stat = (...args) => this.forwardStat(...args);
     if (members.includes('putIfAbsent')) this.putIfAbsent = (...args) => this.forwardPutIfAbsent(...args);
     if (members.includes('contentSize')) this.contentSize = (...args) => this.forwardContentSize(...args);
     if (members.includes('removeAbandoned')) {
@@ -72,6 +74,11 @@ export abstract class ForwardingStore implements ObjectStore {
 
   close(): Promise<void> {
     return this.inner.close();
+  }
+
+  protected forwardStat(key: string, options?: CallOptions): Promise<ObjectInfo | undefined> {
+    assert(this.inner.stat !== undefined, 'the store inside has stat');
+    return this.inner.stat(key, options);
   }
 
   protected forwardPutIfAbsent(key: string, data: Uint8Array, options?: CallOptions): Promise<boolean> {

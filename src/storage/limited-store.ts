@@ -74,6 +74,10 @@ class LimitedStore extends ForwardingStore {
     return this.#places.run(() => this.inner.delete(keys, options), options);
   }
 
+  protected override forwardStat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    return this.#places.run(() => super.forwardStat(key, options), options);
+  }
+
   protected override forwardPutIfAbsent(
     key: string,
     data: Uint8Array,

@@ -13,6 +13,8 @@ export interface ObjectInfo {
   readonly modifiedAt: Date;
   /** The nanoseconds that were cut, where the store knows of any. */
   readonly modifiedNs?: number | undefined;
+  /** What the store calls the content, where it does (an ETag): other content under the same key is called otherwise. */
+  readonly version?: string | undefined;
 }
 
 export interface CallOptions {
@@ -40,6 +42,11 @@ export interface PutOptions extends CallOptions {
    * or undefined when it must wait for the other. Absent: as many as the driver likes.
    */
   readonly spare?: (() => (() => void) | undefined) | undefined;
+  /**
+   * Rejects with 'exists', and leaves it as it is, when there is an object of that key: also one that an earlier attempt
+   * of this very put has made, whose answer was lost. In the same request; a storage that cannot do that overwrites.
+   */
+  readonly ifAbsent?: boolean | undefined;
 }
 
 /** What whoever opens a store may want to know of it besides what its calls give. */
@@ -70,6 +77,11 @@ export interface ObjectStore {
    * slash: for `generations/`, the generations. In no particular order. A missing root yields nothing.
    */
   listPrefixes(prefix: string, options?: CallOptions): AsyncIterable<string>;
+  /**
+   * What a listing says of the object, asked for by its name, as new as a `get` of it; undefined when it is not there.
+   * Absent where only a listing tells.
+   */
+  stat?(key: string, options?: CallOptions): Promise<ObjectInfo | undefined>;
   /** Rejects with 'not-found' when there is no such object. */
   get(key: string, options?: GetOptions): Promise<ObjectBody>;
   /**

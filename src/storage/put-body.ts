@@ -13,12 +13,17 @@ export interface Stored {
   readonly sizeBytes: number;
   /** When the store says the object came into being. */
   readonly modifiedAt: Date;
+  /** As in ObjectInfo. */
+  readonly version?: string | undefined;
 }
+
+/** What a store says of what it was sent whole. */
+export type Put = Omit<Stored, 'sizeBytes'>;
 
 /** The two ways to put a body, each of which publishes it whole or not at all. */
 export interface BodyPutter {
   /** One request; called again after a passing failure when the body was a stream, which nobody else can repeat. */
-  readonly whole: (data: Uint8Array) => Promise<Date>;
+  readonly whole: (data: Uint8Array) => Promise<Put>;
   /** At least two parts. */
   readonly inParts: (parts: AsyncIterable<Part>) => Promise<Stored>;
   /** Those of S3 unless said otherwise. */
@@ -43,8 +48,8 @@ export async function putBody(
     const { data } = first.value;
     // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
     const attempts = inMemory ? 1 : BODY_ATTEMPTS;
-    const modifiedAt = await retrying(() => putter.whole(data), { attempts, signal });
-    return { sizeBytes: data.length, modifiedAt };
+    const stored = await retrying(() => putter.whole(data), { attempts, signal });
+    return { sizeBytes: data.length, ...stored };
   } finally {
     await parts.return();
   }

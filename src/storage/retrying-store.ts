@@ -85,6 +85,11 @@ class RetryingStore extends ForwardingStore {
     return retrying(() => this.inner.delete(keys, { signal: retry.signal }), retry);
   }
 
+  protected override forwardStat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    const retry = this.#with(options);
+    return retrying(() => super.forwardStat(key, { signal: retry.signal }), retry);
+  }
+
   protected override forwardContentSize(
     object: Pick<ObjectInfo, 'key' | 'sizeBytes'>,
     options: CallOptions = {},

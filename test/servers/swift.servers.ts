@@ -32,6 +32,7 @@ describeServer('swift', (swift) => {
       return {
         store: open(`${randomUUID()}/${ODD_PATH}`, changes, timeouts),
         cleanup: () => Promise.resolve(),
+        ignoresConditions: true,
       };
     },
     { protocol: 'http' },

@@ -11,6 +11,8 @@ export interface StoreUnderTest {
   readonly store: ObjectStore;
   /** Ends what `make` began, apart from the store itself. */
   readonly cleanup: () => Promise<void>;
+  /** True where the server knows no condition, or ignores it: what is there may be overwritten all the same. */
+  readonly ignoresConditions?: boolean;
 }
 
 /** How a test wants its store; all of it means nothing to a store without a network. */
@@ -89,9 +91,11 @@ export function describeStore(name: string, make: MakeStore, network?: Network):
   describe(name, () => {
     let store: ObjectStore;
     let cleanup: () => Promise<void>;
+    let ignoresConditions: boolean;
 
     beforeEach(async () => {
-      ({ store, cleanup } = await make({ through: (server) => Promise.resolve(server) }));
+      const made = await make({ through: (server) => Promise.resolve(server) });
+      ({ store, cleanup, ignoresConditions = false } = made);
     });
     afterEach(async () => {
       await store.close();
@@ -193,12 +197,55 @@ export function describeStore(name: string, make: MakeStore, network?: Network):
         const [first, second] = written;
         if (first === undefined) {
           expect(written).toEqual([undefined, undefined]);
+          expect(store.putIfAbsent === undefined || ignoresConditions).toBe(true);
           expect(await keysUnder(store, '')).toEqual([]);
           return;
         }
         expect(first).toBe(true);
+        if (!ignoresConditions) expect(second).toBe(false);
         // A server that ignores the condition says that it wrote, and did.
         expect((await getBytes(store, 'new')).toString()).toBe(second === true ? 'second' : 'first');
+      });
+
+      // The larger ones in parts.
+      it.each([5, 12 * MIB])('overwrites nothing when asked not to, with %i bytes', async (size) => {
+        const [mine, others] = [randomBytes(size), randomBytes(size)];
+        const ifAbsent = true;
+        for (const inMemory of [true, false]) {
+          const bodyOf = (data: Buffer) => (inMemory ? data : chunked(data, 300_001));
+          await store.delete(['new']);
+          const { sizeBytes } = await store.put('new', bodyOf(mine), { ifAbsent });
+          expect(sizeBytes).toBe(size);
+          expect((await getBytes(store, 'new')).equals(mine)).toBe(true);
+          const code = await store.put('new', bodyOf(others), { ifAbsent }).then(
+            () => undefined,
+            (error: unknown) => (error as { code?: unknown }).code,
+          );
+          if (!ignoresConditions || code !== undefined) expect(code).toBe('exists');
+          // A server that ignores the condition says that it wrote, and did.
+          expect((await getBytes(store, 'new')).equals(code === undefined ? others : mine)).toBe(true);
+        }
+        await store.put('new', others);
+        expect((await getBytes(store, 'new')).equals(others)).toBe(true);
+        expect(await keysUnder(store, '')).toEqual(['new']);
+      });
+
+      it('tells of one object what a listing tells', async () => {
+        if (store.stat === undefined) return;
+        expect(await store.stat('a/b')).toBeUndefined();
+        const put = await store.put('a/b', bytes('content'));
+        const stat = await store.stat('a/b');
+        const [listed] = await readAll(store.list('a/b'));
+        expect(stat).toMatchObject({ key: 'a/b', sizeBytes: listed!.sizeBytes });
+        expect([stat!.version, listed!.version]).toEqual([put.version, put.version]);
+        // To the second: some tell it more exactly in a listing than elsewhere.
+        expect(Math.floor(stat!.modifiedAt.getTime() / 1000)).toBe(
+          Math.floor(listed!.modifiedAt.getTime() / 1000),
+        );
+        expect(await store.stat('a')).toBeUndefined();
+        expect(await store.stat('a/b/c')).toBeUndefined();
+        await store.delete(['a/b']);
+        expect(await store.stat('a/b')).toBeUndefined();
       });
 
       it('can be left in the middle of a body', async () => {

@@ -42,7 +42,7 @@ function everything(calls: Call[]): ObjectStore {
   const tell = <T>(name: string, answer: T) => {
     return (...args: unknown[]): Promise<T> => {
       // The last one is options.
-      calls.push({ name, args: args.slice(0, name === 'contentSize' || name === 'delete' ? 1 : 2) });
+      calls.push({ name, args: args.slice(0, ['stat', 'contentSize', 'delete'].includes(name) ? 1 : 2) });
       return Promise.resolve(answer);
     };
   };
@@ -50,6 +50,7 @@ function everything(calls: Call[]): ObjectStore {
   const members = {
     location: 'memory://here',
     capabilities: { local: false, concurrency: 7 },
+    stat: tell('stat', { key: 'k', sizeBytes: 4, modifiedAt: new Date(9) }),
     putIfAbsent: tell('putIfAbsent', true),
     contentSize: tell('contentSize', 5),
     removeAbandoned: tell('removeAbandoned', 3),
@@ -68,7 +69,7 @@ function everything(calls: Call[]): ObjectStore {
 /** One that has none of them. */
 function bare(): ObjectStore {
   const inner = openMemoryStore();
-  const absent = ['putIfAbsent', 'contentSize', 'removeAbandoned'];
+  const absent = ['stat', 'putIfAbsent', 'contentSize', 'removeAbandoned'];
   return new Proxy(inner, {
     get: (target, name) => {
       const value: unknown = absent.includes(String(name)) ? undefined : Reflect.get(target, name, target);
@@ -108,11 +109,13 @@ describe.each(DECORATORS)('a %s store', (name, decorate) => {
     const store = await decorate(everything(calls));
     expect(await store.removeAbandoned?.('p/', new Date(5))).toBe(3);
     expect(calls.at(-1)).toMatchObject({ name: 'removeAbandoned', args: ['p/', new Date(5)] });
+    expect(await store.stat?.('k')).toEqual({ key: 'k', sizeBytes: 4, modifiedAt: new Date(9) });
+    expect(calls.at(-1)).toMatchObject({ name: 'stat', args: ['k'] });
     if (name === 'encrypting') {
-      expect(optionalMembersOf(store)).toEqual(['contentSize', 'removeAbandoned']);
+      expect(optionalMembersOf(store)).toEqual(['stat', 'contentSize', 'removeAbandoned']);
       return;
     }
-    expect(optionalMembersOf(store)).toEqual(['putIfAbsent', 'contentSize', 'removeAbandoned']);
+    expect(optionalMembersOf(store)).toEqual(['stat', 'putIfAbsent', 'contentSize', 'removeAbandoned']);
     expect(await store.putIfAbsent?.('k', Buffer.from('d'))).toBe(true);
     expect(calls.at(-1)).toMatchObject({ name: 'putIfAbsent', args: ['k', Buffer.from('d')] });
     expect(await store.contentSize?.({ key: 'k', sizeBytes: 9 })).toBe(5);
@@ -123,7 +126,7 @@ describe.each(DECORATORS)('a %s store', (name, decorate) => {
     const store = await decorate(bare());
     const own = name === 'encrypting' ? ['contentSize'] : [];
     expect(optionalMembersOf(store)).toEqual(own);
-    for (const member of ['putIfAbsent', 'contentSize', 'removeAbandoned'] as const) {
+    for (const member of ['stat', 'putIfAbsent', 'contentSize', 'removeAbandoned'] as const) {
       expect(store[member] === undefined, member).toBe(!own.includes(member));
     }
   });

@@ -137,16 +137,9 @@ describe('GcsStore requests', () => {
 
   it('deletes a few at once, and stops after a failure', async () => {
     const keys = Array.from({ length: 200 }, (_, number) => `k${number}`);
-    let running = 0;
-    let most = 0;
-    server.onRequest = () => {
-      most = Math.max(most, ++running);
-      setImmediate(() => running--);
-      return 'pass';
-    };
     await store.delete(keys);
     expect(server.counts()).toEqual({ delete: 200 });
-    expect(most).toBeLessThanOrEqual(16);
+    expect(server.mostAtOnce).toBeLessThanOrEqual(16);
     server.requests.length = 0;
     server.onRequest = ({ url }) => (url.pathname.endsWith('k3') ? { status: 403 } : 'pass');
     await expect(store.delete(keys)).rejects.toThrow(

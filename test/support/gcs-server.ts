@@ -44,6 +44,7 @@ interface Stored {
 }
 
 interface Upload {
+  readonly ifAbsent: boolean;
   readonly name: string;
   data: Buffer;
   stored?: Stored;
@@ -68,6 +69,9 @@ export class GcsServer {
   endsUploadsEarly = false;
   /** Changes what is stored, as a faulty store would. */
   corrupt: (data: Buffer) => Buffer = (data) => data;
+  /** The most requests that were under way at once. */
+  mostAtOnce = 0;
+  #underWay = 0;
   readonly #server: Server;
   #count = 0;
 
@@ -129,6 +133,8 @@ export class GcsServer {
     const operation = operationOf(message, url);
     const request = { operation, url, headers: message.headers };
     this.requests.push(request);
+    this.mostAtOnce = Math.max(this.mostAtOnce, ++this.#underWay);
+    response.once('close', () => this.#underWay--);
     const fault = this.onRequest(request);
     if (fault === 'stall') return;
     if (fault === 'reset') {
@@ -178,11 +184,12 @@ export class GcsServer {
         if (!this.objects.delete(name)) return refusal(404, 'notFound', `No such object: bucket/${name}`);
         return { status: 204 };
       case 'whole':
-        return this.#whole(headers['content-type'] ?? '', body);
+        return this.#whole(headers['content-type'] ?? '', body, url.searchParams.get('ifGenerationMatch'));
       case 'begin': {
         const id = `secret-${++this.#count}`;
         const { name: wanted } = JSON.parse(body.toString()) as { name: string };
-        this.uploads.set(id, { name: wanted, data: Buffer.alloc(0) });
+        const ifAbsent = url.searchParams.get('ifGenerationMatch') === '0';
+        this.uploads.set(id, { name: wanted, data: Buffer.alloc(0), ifAbsent });
         const location = `http://${headers.host}/upload/storage/v1/b/${this.bucket}/o?uploadType=resumable&upload_id=${id}`;
         return { status: 200, headers: { location } };
       }
@@ -239,7 +246,7 @@ export class GcsServer {
     };
   }
 
-  #whole(contentType: string, body: Buffer): Answer {
+  #whole(contentType: string, body: Buffer, generation: string | null): Answer {
     const boundary = /^multipart\/related; boundary=(\w+)$/.exec(contentType)?.[1];
     const mark = Buffer.from(`--${boundary}`);
     const second = body.indexOf(mark, mark.length);
@@ -247,6 +254,7 @@ export class GcsServer {
     const [, content = ''] = body.subarray(0, second).toString().split('\r\n\r\n');
     const { name, crc32c: wanted } = JSON.parse(content) as { name: string; crc32c: string };
     const start = body.indexOf('\r\n\r\n', second) + 4;
+    if (generation === '0' && this.objects.has(name)) return CONDITION_NOT_MET;
     return this.#store(name, this.corrupt(body.subarray(start, third - 2)), wanted);
   }
 
@@ -275,6 +283,7 @@ export class GcsServer {
     if (from !== undefined && Number(from) !== upload.data.length) return { status: 503 };
     upload.data = Buffer.concat([upload.data, body]);
     if (total === String(upload.data.length) || this.endsUploadsEarly) {
+      if (upload.ifAbsent && this.objects.has(upload.name)) return CONDITION_NOT_MET;
       const wanted = /crc32c=(\S+)/.exec(String(headers['x-goog-hash']))?.[1];
       const answer = this.#store(upload.name, this.corrupt(upload.data), wanted);
       upload.stored = this.objects.get(upload.name)!;
@@ -285,6 +294,8 @@ export class GcsServer {
     return { status: 308, headers: length === 0 ? {} : { range: `bytes=0-${length - 1}` } };
   }
 }
+
+const CONDITION_NOT_MET: Answer = refusal(412, 'conditionNotMet', 'At least one condition did not hold.');
 
 function operationOf(
   { method = '', headers }: IncomingMessage,

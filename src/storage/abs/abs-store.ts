@@ -11,6 +11,7 @@ import { LitestreamError } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
 import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -22,7 +23,9 @@ import type {
 } from '../object-store.ts';
 import { PARTS_AT_ONCE } from '../part-sender.ts';
 import { putBody } from '../put-body.ts';
+import type { Put } from '../put-body.ts';
 import type { AbsStoreConfig } from '../store-config.ts';
+import { versionOf } from '../version.ts';
 import type { AbsTimeouts } from './agents.ts';
 import { bufferOf, checksumOf, uploadBlocks } from './blocks.ts';
 import { DEFAULT_TIMEOUTS } from './client.ts';
@@ -65,7 +68,8 @@ class AbsStore implements ObjectStore {
         const key = this.#session.keyOf(name);
         // Folder markers and names that we could not ask for are not ours.
         if (!isKey(key)) continue;
-        yield { key, sizeBytes: properties.contentLength ?? 0, modifiedAt: properties.lastModified };
+        const { contentLength = 0, lastModified, etag } = properties;
+        yield { key, sizeBytes: contentLength, modifiedAt: lastModified, version: versionOf(etag) };
       }
     }
   }
@@ -112,6 +116,23 @@ class AbsStore implements ObjectStore {
       yield page.value;
       continuationToken = page.value.continuationToken;
     } while (continuationToken !== undefined && continuationToken !== '');
+  }
+
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    try {
+      const { contentLength, lastModified, etag } = await this.#session.sendFor(
+        key,
+        (blob, call) => blob.getProperties(call),
+        `look for ${key}`,
+        options.signal,
+      );
+      const modifiedAt = lastModified ?? new Date(0);
+      return { key, sizeBytes: contentLength ?? 0, modifiedAt, version: versionOf(etag) };
+    } catch (error) {
+      if (hasAzureCode(error, 'BlobNotFound')) return undefined;
+      throw error;
+    }
   }
 
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
@@ -166,12 +187,18 @@ class AbsStore implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    const upload = { concurrency: PARTS_AT_ONCE, signal, spare: options.spare };
-    const stored = await putBody(body, options, {
-      whole: (data) => this.#putWhole(key, data, signal),
-      inParts: (parts) => uploadBlocks(this.#session, key, parts, upload),
-    });
-    return { key, ...stored };
+    const condition = options.ifAbsent === true ? { conditions: { ifNoneMatch: '*' } } : {};
+    const upload = { concurrency: PARTS_AT_ONCE, signal, spare: options.spare, condition };
+    try {
+      const stored = await putBody(body, options, {
+        whole: (data) => this.#putWhole(key, data, signal, condition),
+        inParts: (parts) => uploadBlocks(this.#session, key, parts, upload),
+      });
+      return { key, ...stored };
+    } catch (error) {
+      if (hasAzureCode(error, 'BlobAlreadyExists')) throw objectExists(key);
+      throw error;
+    }
   }
 
   async putIfAbsent(key: string, data: Uint8Array, options: CallOptions = {}): Promise<boolean> {
@@ -190,15 +217,15 @@ class AbsStore implements ObjectStore {
     data: Uint8Array,
     signal: AbortSignal | undefined,
     condition: Pick<BlockBlobUploadOptions, 'conditions'> = {},
-  ): Promise<Date> {
-    const { lastModified } = await this.#session.sendFor(
+  ): Promise<Put> {
+    const { lastModified, etag } = await this.#session.sendFor(
       key,
       (blob, call) =>
         blob.upload(bufferOf(data), data.length, { ...call, ...checksumOf(data), ...condition }),
       `put ${key}`,
       signal,
     );
-    return lastModified ?? new Date();
+    return { modifiedAt: lastModified ?? new Date(), version: versionOf(etag) };
   }
 
   async delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {

@@ -1,11 +1,13 @@
 /** Uploads one body in blocks: a few in flight at once, each retried by itself, published whole or not at all. */
 
+import type { BlockBlobCommitBlockListOptions } from '@azure/storage-blob';
 import { createHash, randomBytes } from 'node:crypto';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { SendOptions } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import type { Stored } from '../put-body.ts';
 import { retrying } from '../retry.ts';
+import { versionOf } from '../version.ts';
 import type { AbsSession } from './session.ts';
 
 /**
@@ -23,9 +25,11 @@ export async function uploadBlocks(
   session: AbsSession,
   key: string,
   parts: AsyncIterable<Part>,
-  options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'>,
+  options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'> & {
+    readonly condition: Pick<BlockBlobCommitBlockListOptions, 'conditions'>;
+  },
 ): Promise<Stored> {
-  const { signal } = options;
+  const { signal, condition } = options;
   const what = `put ${key}`;
   // Of this upload alone: one that runs at the same time, or died, must not lend a block.
   const upload = randomBytes(16);
@@ -42,11 +46,17 @@ export async function uploadBlocks(
   };
   const sizeBytes = await sendParts(parts, stage, { ...options, what });
   // Asked again after an answer was lost, Azure finds the same blocks in the blob.
-  const { lastModified } = await retrying(
-    () => session.sendFor(key, (blob, call) => blob.commitBlockList(ids, call), `${what} (commit)`, signal),
+  const { lastModified, etag } = await retrying(
+    () =>
+      session.sendFor(
+        key,
+        (blob, call) => blob.commitBlockList(ids, { ...call, ...condition }),
+        `${what} (commit)`,
+        signal,
+      ),
     { attempts: BODY_ATTEMPTS, signal },
   );
-  return { sizeBytes, modifiedAt: lastModified ?? new Date() };
+  return { sizeBytes, modifiedAt: lastModified ?? new Date(), version: versionOf(etag) };
 }
 
 function blockId(upload: Buffer, number: number): string {

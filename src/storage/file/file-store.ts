@@ -15,6 +15,7 @@ import { LitestreamError, assert, systemCode } from '../../base/errors.ts';
 import { abortable } from '../body.ts';
 import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix } from '../key.ts';
+import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -58,10 +59,7 @@ class FileStore implements ObjectStore {
       if (!key.startsWith(prefix)) continue;
       const stats = await statIfThere(path);
       if (stats === undefined) continue;
-      // Not `mtime`, which is rounded: an object would have come into being before it did.
-      const { size, mtimeMs, mtimeNs } = stats;
-      const modifiedNs = Number(mtimeNs % 1_000_000n);
-      yield { key, sizeBytes: Number(size), modifiedAt: new Date(Number(mtimeMs)), modifiedNs };
+      yield infoOf(key, stats);
     }
   }
 
@@ -112,6 +110,14 @@ class FileStore implements ObjectStore {
     return abandoned.length;
   }
 
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    throwIfAborted(options.signal);
+    const stats = await statIfThere(join(this.#root, key));
+    if (stats?.isFile() !== true) return undefined;
+    return infoOf(key, stats);
+  }
+
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     throwIfAborted(options.signal);
@@ -149,11 +155,13 @@ class FileStore implements ObjectStore {
     for (let attempt = 1; ; attempt++) {
       try {
         await makeDirectoryDurably(dirname(path), like.folder);
-        const written = await writeFileDurably(path, source.data, { ...like.file, signal: options.signal });
+        const { signal, ifAbsent } = options;
+        const written = await writeFileDurably(path, source.data, { ...like.file, signal, ifAbsent });
         return { key, ...written };
       } catch (error) {
         // What the body's own producer threw is for the caller to understand.
         if (source.failed) throw error;
+        if (systemCode(error) === 'EEXIST' && options.ifAbsent === true) throw objectExists(key);
         // A delete that empties the folder may remove it between our two steps.
         if (systemCode(error) === 'ENOENT' && !source.taken && attempt < PUT_ATTEMPTS) continue;
         throw fileError(error, 'write', path);
@@ -230,6 +238,12 @@ class Source {
   }
 }
 
+/** Not by `mtime`, which is rounded: an object would have come into being before it did. */
+function infoOf(key: string, { size, mtimeMs, mtimeNs }: BigIntStats): ObjectInfo {
+  const modifiedNs = Number(mtimeNs % 1_000_000n);
+  return { key, sizeBytes: Number(size), modifiedAt: new Date(Number(mtimeMs)), modifiedNs };
+}
+
 /** Mode and owner of `path`; nothing when it is not there. */
 async function likeOf(path: string): Promise<DurableOptions> {
   const stats = await statIfThere(path);
@@ -242,7 +256,7 @@ async function statIfThere(path: string): Promise<BigIntStats | undefined> {
   try {
     return await stat(path, { bigint: true });
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
     throw fileError(error, 'read', path);
   }
 }

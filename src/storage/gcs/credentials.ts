@@ -66,7 +66,8 @@ export class GoogleCredentials {
 
 /** Loaded here, since neither an emulator nor a command that fails early needs it. */
 async function newAuth(): Promise<GoogleAuth> {
-  const { GoogleAuth, gcpMetadata } = await import('google-auth-library');
+  // The default: of a CommonJS module, a bundle has no other.
+  const { GoogleAuth, gcpMetadata } = (await import('google-auth-library')).default;
   gcpMetadata.resetIsAvailableCache();
   // Objects need no project; without any, the library starts gcloud to ask for one.
   return new GoogleAuth({ scopes: SCOPE, projectId: 'none' });

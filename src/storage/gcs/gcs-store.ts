@@ -6,6 +6,7 @@ import { LitestreamError, assert } from '../../base/errors.ts';
 import { abortable, complete, nothing } from '../body.ts';
 import { rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -23,7 +24,7 @@ import { crc32c, encodeCrc32c } from './crc32c.ts';
 import { connectionError, isNoSuchObject, isPreconditionFailed } from './errors.ts';
 import { DEFAULT_SETTINGS, GcsSession } from './session.ts';
 import type { Call, GcsSettings } from './session.ts';
-import { parseTime, uploadChunks, uploadWhole } from './upload.ts';
+import { parseTime, statObject, uploadChunks, uploadWhole } from './upload.ts';
 
 /** Deletes under way at once: the API takes one object a request. */
 const DELETES_AT_ONCE = 16;
@@ -112,6 +113,12 @@ class GcsStore implements ObjectStore {
     } while (token !== undefined);
   }
 
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    const stored = await statObject(this.#session, key, options.signal);
+    return stored && { key, sizeBytes: stored.sizeBytes, modifiedAt: stored.modifiedAt };
+  }
+
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     const { range, signal } = options;
@@ -173,20 +180,35 @@ class GcsStore implements ObjectStore {
     options: PutOptions = {},
   ): Promise<ObjectInfo> {
     checkKey(key);
-    const { signal } = options;
+    try {
+      return await this.#put(key, body, options);
+    } catch (error) {
+      if (options.ifAbsent === true && isPreconditionFailed(error)) throw objectExists(key);
+      throw error;
+    }
+  }
+
+  async #put(
+    key: string,
+    body: Uint8Array | AsyncIterable<Uint8Array>,
+    { signal, ifAbsent }: PutOptions,
+  ): Promise<ObjectInfo> {
     throwIfAborted(signal);
+    // No generation: no object.
+    const condition = ifAbsent === true ? { ifGenerationMatch: '0' } : {};
     const inMemory = body instanceof Uint8Array;
     const parts = partsOf(inMemory ? body : abortable(body, signal), this.#session.chunkBytes);
     try {
       const first = await parts.next();
       assert(first.done !== true, 'a body has at least one part');
       if (!first.value.last) {
-        return { key, ...(await uploadChunks(this.#session, key, preceded(first.value, parts), signal)) };
+        const chunks = preceded(first.value, parts);
+        return { key, ...(await uploadChunks(this.#session, key, chunks, { signal, condition })) };
       }
       const { data } = first.value;
       // Bytes in memory can be put again by the caller; a stream is gone, but we hold all of it here.
       const attempts = inMemory ? 1 : BODY_ATTEMPTS;
-      const stored = await retrying(() => uploadWhole(this.#session, key, data, signal), {
+      const stored = await retrying(() => uploadWhole(this.#session, key, data, signal, condition), {
         attempts,
         signal,
       });

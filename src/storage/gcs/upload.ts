@@ -10,6 +10,7 @@ import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import { retrying } from '../retry.ts';
 import { crc32c, encodeCrc32c } from './crc32c.ts';
+import { isNoSuchObject, isPreconditionFailed } from './errors.ts';
 import type { Call, GcsSession } from './session.ts';
 
 /** An upload that fails must not hold up a shutdown for long. */
@@ -24,6 +25,11 @@ export interface Uploaded {
   readonly modifiedAt: Date;
 }
 
+/** What must hold of the object that is there: `0`, that there is none. */
+export interface Condition {
+  readonly ifGenerationMatch?: string;
+}
+
 /**
  * Uploads `data` as the object `key` in one request.
  * @throws LitestreamError
@@ -33,7 +39,7 @@ export async function uploadWhole(
   key: string,
   data: Uint8Array,
   signal: AbortSignal | undefined,
-  condition: { readonly ifGenerationMatch?: string } = {},
+  condition: Condition = {},
 ): Promise<Uploaded> {
   const checksum = encodeCrc32c(crc32c(data));
   const boundary = randomBytes(24).toString('hex');
@@ -55,8 +61,9 @@ export async function uploadWhole(
   try {
     return await verified(session, key, await readStored(session, await session.send(call), call), sent);
   } catch (error) {
-    if (!hasCode(error, 'permission') || condition.ifGenerationMatch !== undefined) throw error;
-    // To overwrite takes the right to delete. Without, a put whose answer was lost is refused the second time.
+    if (!hasCode(error, 'permission') && !isPreconditionFailed(error)) throw error;
+    // To overwrite takes the right to delete. Without, or with a condition, a put whose answer was lost is refused the
+    // second time.
     const there = await findStored(session, key, signal);
     if (there?.crc32c !== checksum || there.sizeBytes !== data.length) throw error;
     return { sizeBytes: data.length, modifiedAt: there.modifiedAt };
@@ -73,9 +80,12 @@ export async function uploadChunks(
   session: GcsSession,
   key: string,
   parts: AsyncIterable<Part>,
-  signal: AbortSignal | undefined,
+  { signal, condition }: { readonly signal: AbortSignal | undefined; readonly condition: Condition },
 ): Promise<Uploaded> {
-  const url = await retrying(() => begin(session, key, signal), { attempts: BODY_ATTEMPTS, signal });
+  const url = await retrying(() => begin(session, key, signal, condition), {
+    attempts: BODY_ATTEMPTS,
+    signal,
+  });
   const upload = new Upload(session, key, url);
   let stored: StoredObject;
   try {
@@ -88,11 +98,16 @@ export async function uploadChunks(
 }
 
 /** The address of a new upload. It is a secret: whoever knows it may go on with the upload. */
-async function begin(session: GcsSession, key: string, signal: AbortSignal | undefined): Promise<URL> {
+async function begin(
+  session: GcsSession,
+  key: string,
+  signal: AbortSignal | undefined,
+  condition: Condition,
+): Promise<URL> {
   const metadata = { name: session.nameOf(key), contentType: CONTENT_TYPE };
   const response = await session.send({
     method: 'POST',
-    url: session.uploadUrl({ uploadType: 'resumable', fields: ANSWER_FIELDS }),
+    url: session.uploadUrl({ uploadType: 'resumable', fields: ANSWER_FIELDS, ...condition }),
     headers: { 'content-type': 'application/json; charset=utf-8', 'x-upload-content-type': CONTENT_TYPE },
     body: [Buffer.from(JSON.stringify(metadata))],
     what: `put ${key}`,
@@ -277,12 +292,40 @@ async function readStored(session: GcsSession, response: IncomingMessage, call: 
   };
 }
 
-/** What there is of that key; undefined when there is none, or it may not be looked at. */
+/** What there is of that key; undefined when there is none. @throws LitestreamError */
+export async function statObject(
+  session: GcsSession,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<Uploaded | undefined> {
+  try {
+    return await askFor(session, key, signal);
+  } catch (error) {
+    if (isNoSuchObject(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The same; also undefined when it may not be looked at. */
 async function findStored(
   session: GcsSession,
   key: string,
   signal: AbortSignal | undefined,
 ): Promise<StoredObject | undefined> {
+  try {
+    return await askFor(session, key, signal);
+  } catch (error) {
+    if (hasCode(error, 'not-found', 'permission')) return undefined;
+    throw error;
+  }
+}
+
+/** @throws LitestreamError 'not-found' */
+async function askFor(
+  session: GcsSession,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<StoredObject> {
   const call: Call = {
     method: 'GET',
     url: session.objectUrl(key, { fields: ANSWER_FIELDS }),
@@ -291,12 +334,7 @@ async function findStored(
     expect: [200],
     missing: 'object',
   };
-  try {
-    return await readStored(session, await session.send(call), call);
-  } catch (error) {
-    if (hasCode(error, 'not-found', 'permission')) return undefined;
-    throw error;
-  }
+  return readStored(session, await session.send(call), call);
 }
 
 /** A time as the API gives it; ours where it gives none. */

@@ -5,6 +5,7 @@ import { LitestreamError } from '../../base/errors.ts';
 import { abortable, collect } from '../body.ts';
 import { boundsOf } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix } from '../key.ts';
+import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -52,6 +53,13 @@ class MemoryStore implements ObjectStore {
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the contract is asynchronous
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    throwIfAborted(options.signal);
+    return this.#objects.get(key)?.info;
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the contract is asynchronous
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     throwIfAborted(options.signal);
@@ -72,6 +80,7 @@ class MemoryStore implements ObjectStore {
     const data =
       body instanceof Uint8Array ? Uint8Array.from(body) : await collect(abortable(body, options.signal));
     throwIfAborted(options.signal);
+    if (options.ifAbsent === true && this.#objects.has(key)) throw objectExists(key);
     const info = { key, sizeBytes: data.length, modifiedAt: new Date() };
     this.#objects.set(key, { info, data });
     return info;

@@ -50,7 +50,13 @@ const WRONG_REGION = new Set([
   'AuthorizationHeaderMalformed',
   'IllegalLocationConstraintException',
 ]);
-const PASSING = new Set(['RequestTimeout', 'SlowDown', 'OperationAborted', 'ThrottlingException']);
+const PASSING = new Set([
+  'RequestTimeout',
+  'SlowDown',
+  'OperationAborted',
+  'ThrottlingException',
+  'ConditionalRequestConflict',
+]);
 
 /**
  * @param what - the operation and its object, for example `put generations/…`.
@@ -72,6 +78,11 @@ export function s3Error(
   if (code !== 'unavailable') return new LitestreamError(code, message, { cause });
   const retryAfterMs = readRetryAfterMs(failure.headers['retry-after']);
   return new LitestreamError(code, message, retryAfterMs === undefined ? { cause } : { cause, retryAfterMs });
+}
+
+/** Whether S3's code of a failed request is `code`. */
+export function hasS3Code(error: unknown, code: string): boolean {
+  return error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === code;
 }
 
 /** The error of an answer that says that all is well, but is none of S3's: of a web server, or a page to log in. */

@@ -13,7 +13,10 @@ import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { SendOptions } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import type { Stored } from '../put-body.ts';
+import { objectExists } from '../object-exists.ts';
 import { retrying } from '../retry.ts';
+import { versionOf } from '../version.ts';
+import { hasS3Code } from './errors.ts';
 import type { S3Session } from './session.ts';
 
 /** An upload that fails must not hold up a shutdown for long. */
@@ -27,9 +30,9 @@ export async function uploadParts(
   session: S3Session,
   key: string,
   parts: AsyncIterable<Part>,
-  options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'>,
+  options: Pick<SendOptions, 'concurrency' | 'signal' | 'spare'> & { readonly ifAbsent: boolean },
 ): Promise<Stored> {
-  const { signal } = options;
+  const { signal, ifAbsent } = options;
   const failed = new AbortController();
   const { signal: stop, unlink } = linkSignals(signal, failed.signal);
   const beginning = begin(session, key, signal);
@@ -45,10 +48,16 @@ export async function uploadParts(
       await Promise.allSettled([sending]);
       throw begun.reason;
     }
-    return await finish(session, begun.value, sending, signal);
+    return await finish(session, begun.value, sending, { signal, ifAbsent });
   } finally {
     unlink();
   }
+}
+
+interface CompleteOptions {
+  readonly signal: AbortSignal | undefined;
+  /** Fails with 'exists' when there is such an object, where the server can tell. */
+  readonly ifAbsent: boolean;
 }
 
 interface Begun {
@@ -61,12 +70,12 @@ async function finish(
   session: S3Session,
   { upload, uploadId, begunAt }: Begun,
   sending: Promise<number>,
-  signal: AbortSignal | undefined,
+  options: CompleteOptions,
 ): Promise<Stored> {
   try {
     const sizeBytes = await sending;
-    await upload.complete(sizeBytes, signal);
-    return { sizeBytes, modifiedAt: begunAt };
+    const version = await upload.complete(sizeBytes, options);
+    return { sizeBytes, modifiedAt: begunAt, version };
   } catch (error) {
     throw await upload.abort(error);
   } finally {
@@ -108,17 +117,34 @@ class Upload {
     this.#parts[number - 1] = { PartNumber: number, ETag: sent.output.ETag };
   }
 
-  /** Publishes the object of that size. Asked again after an answer was lost, the store may no longer know the upload: it is done then. */
-  async complete(sizeBytes: number, signal: AbortSignal | undefined): Promise<void> {
-    const command = { ...this.#target, MultipartUpload: { Parts: this.#parts } };
+  /**
+   * Publishes the object of that size. Asked again after an answer was lost, the store may no longer know the upload: it is done then.
+   * @returns its version, where an answer tells it
+   */
+  async complete(sizeBytes: number, { signal, ifAbsent }: CompleteOptions): Promise<string | undefined> {
+    let condition = ifAbsent ? { IfNoneMatch: '*' } : {};
     const what = `put ${this.#key} (complete)`;
     let attempts = 0;
-    await retrying(
+    return retrying(
       async () => {
         attempts++;
         try {
-          await this.#session.send(new CompleteMultipartUploadCommand(command), what, signal);
+          const command = { ...this.#target, ...condition, MultipartUpload: { Parts: this.#parts } };
+          const { output } = await this.#session.send(
+            new CompleteMultipartUploadCommand(command),
+            what,
+            signal,
+          );
+          return versionOf(output.ETag);
         } catch (error) {
+          const exists = hasS3Code(error, 'PreconditionFailed');
+          if (exists && attempts === 1) throw objectExists(this.#key);
+          // It may be the condition that the server does not take.
+          if (!exists && 'IfNoneMatch' in condition && hasCode(error, 'io', 'unsupported')) {
+            condition = {};
+            attempts = 0;
+            throw new LitestreamError('unavailable', messageOf(error), { cause: error });
+          }
           if (
             attempts === 1 ||
             hasCode(error, 'unavailable', 'aborted') ||
@@ -126,6 +152,7 @@ class Upload {
           ) {
             throw error;
           }
+          return undefined;
         }
       },
       { attempts: BODY_ATTEMPTS, signal },
@@ -133,7 +160,7 @@ class Upload {
   }
 
   async #isThere(sizeBytes: number, signal: AbortSignal | undefined): Promise<boolean> {
-    return (await this.#session.sizeOf(this.#key, signal)) === sizeBytes;
+    return (await this.#session.stat(this.#key, signal))?.sizeBytes === sizeBytes;
   }
 
   /** Drops the parts that are in the store; gives the error to throw: `cause`, and that parts were left if they were. */

@@ -8,10 +8,11 @@ import {
 } from '@aws-sdk/client-s3';
 import type { GetObjectCommandOutput, ListObjectsV2CommandOutput, _Error } from '@aws-sdk/client-s3';
 import { throwIfAborted } from '../../base/concurrency.ts';
-import { LitestreamError } from '../../base/errors.ts';
+import { LitestreamError, hasCode } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
 import { rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -25,11 +26,13 @@ import { PARTS_AT_ONCE } from '../part-sender.ts';
 import { PART_LIMITS } from '../parts.ts';
 import type { PartLimits } from '../parts.ts';
 import { putBody } from '../put-body.ts';
+import type { Put } from '../put-body.ts';
 import type { S3StoreConfig } from '../store-config.ts';
+import { versionOf } from '../version.ts';
 import { abortAbandoned } from './abandoned.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
 import type { S3Timeouts } from './client.ts';
-import { notS3, s3Error } from './errors.ts';
+import { hasS3Code, notS3, s3Error } from './errors.ts';
 import { uploadParts } from './multipart.ts';
 import { S3Session } from './session.ts';
 
@@ -48,6 +51,8 @@ class S3Store implements ObjectStore {
   readonly #session: S3Session;
   readonly #uploadConcurrency: number;
   readonly #partLimits: PartLimits;
+  /** The server refuses what a condition comes with. */
+  #refusesConditions = false;
 
   constructor(config: S3StoreConfig, timeouts: S3Timeouts) {
     const target = targetOf(config);
@@ -64,12 +69,12 @@ class S3Store implements ObjectStore {
   async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
     checkPrefix(prefix);
     for await (const page of this.#pages(prefix, undefined, options.signal)) {
-      for (const { Key, Size, LastModified } of page.Contents ?? []) {
+      for (const { Key, Size = 0, LastModified = new Date(0), ETag } of page.Contents ?? []) {
         throwIfAborted(options.signal);
         const key = this.#session.keyOf(Key ?? '');
         // Folder markers and names that we could not ask for are not ours.
         if (!isKey(key)) continue;
-        yield { key, sizeBytes: Size ?? 0, modifiedAt: LastModified ?? new Date(0) };
+        yield { key, sizeBytes: Size, modifiedAt: LastModified, version: versionOf(ETag) };
       }
     }
   }
@@ -114,6 +119,11 @@ class S3Store implements ObjectStore {
     }
   }
 
+  stat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    return this.#session.stat(key, options.signal);
+  }
+
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     const { range, signal } = options;
@@ -151,9 +161,11 @@ class S3Store implements ObjectStore {
   ): Promise<ObjectInfo> {
     checkKey(key);
     const { signal } = options;
-    const upload = { concurrency: this.#uploadConcurrency, signal, spare: options.spare };
+    const ifAbsent = options.ifAbsent === true && !this.#refusesConditions;
+    const upload = { concurrency: this.#uploadConcurrency, signal, spare: options.spare, ifAbsent };
     const stored = await putBody(body, options, {
-      whole: (data) => this.#putWhole(key, data, signal),
+      whole: (data) =>
+        ifAbsent ? this.#putWholeIfAbsent(key, data, signal) : this.#putWhole(key, data, signal),
       inParts: (parts) => uploadParts(this.#session, key, parts, upload),
       limits: this.#partLimits,
     });
@@ -171,12 +183,25 @@ class S3Store implements ObjectStore {
     }
   }
 
+  /** A server that refuses the condition itself is asked without it, this time and from then on. */
+  async #putWholeIfAbsent(key: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Put> {
+    try {
+      return await this.#putWhole(key, data, signal, { IfNoneMatch: '*' });
+    } catch (error) {
+      if (hasS3Code(error, 'PreconditionFailed')) throw objectExists(key);
+      if (!hasCode(error, 'io', 'unsupported')) throw error;
+    }
+    const stored = await this.#putWhole(key, data, signal);
+    this.#refusesConditions = true;
+    return stored;
+  }
+
   async #putWhole(
     key: string,
     data: Uint8Array,
     signal: AbortSignal | undefined,
     condition: { readonly IfNoneMatch?: string } = {},
-  ): Promise<Date> {
+  ): Promise<Put> {
     const command = new PutObjectCommand({
       ...this.#session.object(key),
       ...condition,
@@ -186,7 +211,7 @@ class S3Store implements ObjectStore {
     const { output, date } = await this.#session.send(command, `put ${key}`, signal);
     // What has no ETag was not stored, whatever a web server says to anything that it is sent.
     if (output.ETag === undefined) throw notS3(`put ${key}`, this.#session.target);
-    return date;
+    return { modifiedAt: date, version: versionOf(output.ETag) };
   }
 
   async delete(keys: readonly string[], options: CallOptions = {}): Promise<void> {
@@ -229,9 +254,4 @@ class S3Store implements ObjectStore {
     this.#session.close();
     return Promise.resolve();
   }
-}
-
-/** Whether S3's code of a failed request is `code`. */
-function hasS3Code(error: unknown, code: string): boolean {
-  return error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === code;
 }

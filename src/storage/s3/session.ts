@@ -10,7 +10,9 @@ import type {
 } from '@aws-sdk/client-s3';
 import { allowManyListeners, throwIfAborted } from '../../base/concurrency.ts';
 import { hasCode } from '../../base/errors.ts';
-import { s3Error } from './errors.ts';
+import type { ObjectInfo } from '../object-store.ts';
+import { versionOf } from '../version.ts';
+import { hasS3Code, s3Error } from './errors.ts';
 import type { S3Target } from './errors.ts';
 
 type Command<I extends ServiceInputTypes, O extends ServiceOutputTypes> = $Command<
@@ -77,13 +79,15 @@ export class S3Session {
     }
   }
 
-  /** The size of an object in bytes; undefined when it is not there. */
-  async sizeOf(key: string, signal: AbortSignal | undefined): Promise<number | undefined> {
+  /** Size and time of an object; undefined when it is not there. */
+  async stat(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
     try {
       const { output } = await this.send(new HeadObjectCommand(this.object(key)), `head ${key}`, signal);
-      return output.ContentLength;
+      const { ContentLength = 0, LastModified = new Date(0), ETag } = output;
+      return { key, sizeBytes: ContentLength, modifiedAt: LastModified, version: versionOf(ETag) };
     } catch (error) {
-      if (hasCode(error, 'not-found')) return undefined;
+      // An answer to HEAD has no body to say what it is that is not there.
+      if (hasCode(error, 'not-found') || hasS3Code(error, 'NotFound')) return undefined;
       throw error;
     }
   }

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { Mutex } from '../../base/concurrency.ts';
 import { TEMPORARY_SUFFIX } from '../../base/durable-file.ts';
 import { LitestreamError, hasCode } from '../../base/errors.ts';
+import { objectExists } from '../object-exists.ts';
 import type { SftpChannel } from './channel.ts';
 import { STATUS, statusOf } from './errors.ts';
 import { Window } from './window.ts';
@@ -85,6 +86,28 @@ export async function replaceFile(
   } catch (error) {
     if (!hasCode(error, 'unsupported') && statusOf(error) !== STATUS.unsupported) throw error;
     await replacing.run(() => replaceInSteps(channel, from, to, signal), { signal });
+  }
+}
+
+/**
+ * Gives a file that is complete its name. By the protocol a rename replaces nothing; of a server that does so all the
+ * same nothing better can be had.
+ * @throws LitestreamError 'exists' when there is a file of that name
+ */
+export async function placeNewFile(
+  channel: SftpChannel,
+  from: string,
+  {
+    path,
+    key,
+    signal,
+  }: { readonly path: string; readonly key: string; readonly signal: AbortSignal | undefined },
+): Promise<void> {
+  try {
+    await channel.rename(from, path, signal);
+  } catch (error) {
+    if (statusOf(error) !== undefined && (await exists(channel, path, signal))) throw objectExists(key);
+    throw error;
   }
 }
 

@@ -22,7 +22,7 @@ import type { SftpStoreConfig } from '../store-config.ts';
 import { DEFAULT_TIMEOUTS } from './channel.ts';
 import type { SftpChannel, SftpTimeouts } from './channel.ts';
 import { STATUS, noSpace, readOnly, sftpError, statusOf } from './errors.ts';
-import { makeFolders, removeEmptyFolders, replaceFile, syncFolder } from './folders.ts';
+import { makeFolders, placeNewFile, removeEmptyFolders, replaceFile, syncFolder } from './folders.ts';
 import { SftpSession } from './session.ts';
 import { FileReader, FileWriter } from './transfer.ts';
 import { Window } from './window.ts';
@@ -138,6 +138,21 @@ class SftpStore implements ObjectStore {
     }
   }
 
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    const { signal } = options;
+    try {
+      allowManyListeners(signal);
+      const channel = await this.#session.channel(signal);
+      const stats = await channel.stat(this.#path(key), signal);
+      if (!stats.isFile()) return undefined;
+      return { key, sizeBytes: stats.size, modifiedAt: new Date(stats.mtime * 1000) };
+    } catch (error) {
+      if (statusOf(error) === STATUS.noSuchFile) return undefined;
+      throw this.#error(error, `look for ${key}`, signal);
+    }
+  }
+
   async get(key: string, options: GetOptions = {}): Promise<ObjectBody> {
     checkKey(key);
     const { signal } = options;
@@ -209,7 +224,9 @@ class SftpStore implements ObjectStore {
       channel = await this.#session.channel(signal);
       // First, so that a late request of a lost connection cannot put an older upload into the place of this one.
       void this.#sweep(channel);
-      return { key, ...(await this.#upload(channel, source, { path, temporary, signal })) };
+      const ifAbsent = options.ifAbsent === true;
+      const stored = await this.#upload(channel, source, { key, path, temporary, signal, ifAbsent });
+      return { key, ...stored };
     } catch (error) {
       // What the body's own producer threw is for the caller to understand.
       const failure = source.failed ? error : await this.#explain(channel, error, `put ${key}`, signal);
@@ -226,7 +243,7 @@ class SftpStore implements ObjectStore {
   async #upload(
     channel: SftpChannel,
     source: Source,
-    { path, temporary, signal }: Upload,
+    { key, path, temporary, signal, ifAbsent }: Upload,
   ): Promise<{ sizeBytes: number; modifiedAt: Date }> {
     const { file, folder } = await create(channel, temporary, signal);
     let closed: Promise<void> | undefined;
@@ -239,7 +256,9 @@ class SftpStore implements ObjectStore {
       closed = channel.close(file);
       // Without a sync, a server may tell of a full disk only now.
       if (!isSynced) await closed;
-      const renamed = replaceFile(channel, temporary, path, signal);
+      const renamed = ifAbsent
+        ? placeNewFile(channel, temporary, { path, key, signal })
+        : replaceFile(channel, temporary, path, signal);
       const settled = folder === undefined ? undefined : syncFolder(channel, folder, signal);
       await Promise.all([closed, renamed, settled]);
       return { sizeBytes, modifiedAt: new Date(stats.mtime * 1000) };
@@ -345,9 +364,11 @@ class SftpStore implements ObjectStore {
 }
 
 interface Upload {
+  readonly key: string;
   readonly path: string;
   readonly temporary: string;
   readonly signal: AbortSignal | undefined;
+  readonly ifAbsent: boolean;
 }
 
 /** A body that knows whether it was its producer that failed. */

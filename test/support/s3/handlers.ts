@@ -120,6 +120,7 @@ export function handle(request: S3Request, body: Buffer, bucket: Bucket, region:
       return empty(200, { etag: `"${etag}"` });
     }
     case 'CompleteMultipartUpload': {
+      checkConditions(headers, key, bucket);
       const text = body.toString();
       const etags = texts(text, 'ETag');
       const parts = texts(text, 'PartNumber').map((n, place) => ({
