@@ -87,8 +87,10 @@ async function serveUntilStopped(context: CommandContext, flags: Flags, address:
   });
   const fetch = (request: Request): Promise<Response> => dashboard.fetch(request);
   const server = await serve({ address, fetch: credentials ? fetch : onlyLocally(fetch, true), logger });
+  // Before it says so: whoever has read that may stop it.
+  const stopped = new Promise<void>((stop) => onStopSignal(() => stop()));
   logger.info('serving dashboard on', { url: server.url + (flags['base-path'] ?? '').replace(/^\/+/, '') });
-  await new Promise<void>((stop) => onStopSignal(() => stop()));
+  await stopped;
   await dashboard.close();
   await server.close();
 }

@@ -7,6 +7,7 @@ import type { Route } from '../control/router.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
 import type { Replicator } from '../engine/replicator.ts';
 import type { BindAddress } from '../web/bind-address.ts';
+import type { Metrics } from '../web/metrics-registry.ts';
 import type { WebServer } from '../web/serve.ts';
 
 export interface Console {
@@ -60,8 +61,8 @@ export async function openConsole(options: ConsoleOptions): Promise<Console> {
 
 /** The registry is made when it is asked for: most processes never are. */
 function metricsOf(replicator: Replicator): () => Promise<MetricsAnswer> {
-  let made: Promise<{ contentType: string; metrics(): Promise<string> }> | undefined;
-  const make = async (): Promise<{ contentType: string; metrics(): Promise<string> }> => {
+  let made: Promise<Metrics> | undefined;
+  const make = async (): Promise<Metrics> => {
     const { createMetrics } = await import('../web/metrics-registry.ts');
     const { requestCounts } = await import('../storage/counting-store.ts');
     return createMetrics({

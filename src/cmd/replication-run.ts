@@ -120,7 +120,7 @@ class ReplicationSession {
         : ending.by === 'child'
           ? ending.end
           : undefined;
-    const unstored = await this.#storeRest(deadline - performance.now() - shutdownTimeoutMs * REPORT_SHARE);
+    const unstored = await this.#storeRest(deadline - shutdownTimeoutMs * REPORT_SHARE);
     await this.#server?.close();
     await this.#run.onEnded(unstored);
     clearTimeout(hardStop);
@@ -152,11 +152,12 @@ class ReplicationSession {
     return end.signal === signal ? undefined : end;
   }
 
-  /** Stores what is not stored yet, for so long at most; logs and gives what remains. */
-  async #storeRest(timeoutMs: number): Promise<readonly UnstoredReplica[]> {
+  /** Stores what is not stored yet, until then at most (monotonic clock); logs and gives what remains. */
+  async #storeRest(deadlineMs: number): Promise<readonly UnstoredReplica[]> {
     // A start that failed has let go of everything by itself.
     if ((await this.#started) !== 'started') return [];
-    const signal = AbortSignal.timeout(Math.max(0, Math.floor(timeoutMs)));
+    // Measured from here: the start may have taken its share.
+    const signal = AbortSignal.timeout(Math.max(0, Math.floor(deadlineMs - performance.now())));
     const unstored = await this.#run.replicator.stop(signal);
     for (const { database, replica, reason } of unstored) {
       this.#logger.error('last changes are not stored', { db: database, replica, error: reason });

@@ -24,6 +24,7 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
     readonly 'if-replica-exists': BoolFlag;
     readonly parallelism: FlagSpec & { readonly kind: 'int' };
     readonly force: BoolFlag;
+    readonly 'no-other-users': BoolFlag;
     readonly 'best-effort': BoolFlag;
     readonly 'integrity-check': StringFlag;
     readonly mode: StringFlag;
@@ -90,6 +91,12 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
       'added to its name. Left-over -wal, -shm and -journal files beside the output, which\n' +
       'SQLite would replay over it, are renamed.',
   },
+  'no-other-users': {
+    kind: 'bool',
+    help:
+      'With -force, on a disk that other machines may use as well (NFS, SMB, FUSE, virtiofs):\n' +
+      'says that nothing has the database open, which locks cannot tell there.',
+  },
   'best-effort': {
     kind: 'bool',
     help:
@@ -136,7 +143,15 @@ export type RestoreFlags = CommandArguments<typeof RESTORE_FLAGS>['flags'];
 /** What does not depend on the database. */
 export type Wanted = Pick<
   RestoreRequest,
-  'generation' | 'index' | 'timestamp' | 'bestEffort' | 'force' | 'integrityCheck' | 'mode' | 'owner'
+  | 'generation'
+  | 'index'
+  | 'timestamp'
+  | 'bestEffort'
+  | 'force'
+  | 'noOtherUsers'
+  | 'integrityCheck'
+  | 'mode'
+  | 'owner'
 >;
 
 /** @throws LitestreamError 'usage' */
@@ -158,6 +173,7 @@ export function wantedOf(flags: RestoreFlags): Wanted {
     timestamp,
     bestEffort: flags['best-effort'] === true,
     force: flags.force === true,
+    noOtherUsers: flags['no-other-users'] === true,
     integrityCheck,
     mode: flags.mode === undefined ? undefined : parseMode(flags.mode),
     owner: flags.owner === undefined ? undefined : parseOwner(flags.owner),

@@ -74,15 +74,21 @@ async function openReplicas(
   );
 }
 
-/** Whether something is there. @throws LitestreamError when that cannot be told */
+/**
+ * Whether a database is there.
+ * @throws LitestreamError 'exists' for a folder, a device or the like, which no application can open: Docker makes a folder
+ *   in the place of a file that is mounted and not there; or when it cannot be told
+ */
 export async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
+  const stats = await stat(path).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
     throw wrapError(error, `look at ${path}`);
-  }
+  });
+  if (stats === undefined || stats.isFile()) return stats !== undefined;
+  throw new LitestreamError(
+    'exists',
+    `${path} is in the place of the database and is not a file: move it away`,
+  );
 }
 
 /** One of a -json array. Times are in ISO 8601, sizes in bytes. */

@@ -5,6 +5,7 @@ import { LitestreamError } from '../base/errors.ts';
 import { AbandonedUploads } from '../engine/abandoned-uploads.ts';
 import { REPLICA_DEFAULTS } from '../engine/options.ts';
 import { type RetentionCut, deleteExpired, surveyRetention } from '../engine/retention.ts';
+import { storeClockDoubt } from '../engine/store-clock.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { defineCommand } from './command.ts';
 import type { Command } from './command.ts';
@@ -75,10 +76,23 @@ async function expire(
   retentionMs: number,
   dryRun: boolean,
 ): Promise<readonly RetentionCut[]> {
-  const { plan } = await listing('cannot determine what has left the window', () =>
-    surveyRetention({ store, retentionMs, currentGeneration: undefined, now: Date.now() }),
+  const plannedAtMs = Date.now();
+  const { plan, snapshots, segments } = await listing('cannot determine what has left the window', () =>
+    surveyRetention({ store, retentionMs, currentGeneration: undefined, now: plannedAtMs }),
   );
   if (dryRun) return plan.cuts;
+  if (plan.deletions.length > 0) {
+    const clocks = { now: () => Date.now(), plannedAtMs };
+    const doubt = await listing("cannot compare the clock with the store's", () =>
+      storeClockDoubt(store, [...snapshots, ...segments], clocks, {}),
+    );
+    if (doubt !== undefined) {
+      throw new ListingError(
+        'cannot tell what has left the window',
+        new LitestreamError('unavailable', doubt),
+      );
+    }
+  }
   await new AbandonedUploads(store, context.logger).remove(Date.now());
   if (plan.cuts.length === 0) return plan.cuts;
   try {

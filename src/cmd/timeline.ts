@@ -1,5 +1,6 @@
 /** `litestream timeline`: to which times a database can be restored, and what is missing. */
 
+import { describeFuture } from '../engine/future-commits.ts';
 import { type Timeline, readTimeline } from '../engine/timeline.ts';
 import { defineCommand } from './command.ts';
 import type { Command } from './command.ts';
@@ -24,7 +25,8 @@ const KINDS = ['restorable', 'gap', 'snapshot'];
 function rowsOf(replica: string, { ranges, gaps, snapshots }: Timeline): TimelineRow[] {
   const rows = [
     ...ranges.map(({ minIndex, maxIndex, objectCount, sizeBytes, exact, ...range }): TimelineRow => {
-      const note = exact ? '' : 'by the times of objects';
+      const notes = [exact ? '' : 'by the times of objects', describeFuture(range.to.getTime(), Date.now())];
+      const note = notes.filter(Boolean).join('; ');
       const counts = { min_index: minIndex, max_index: maxIndex, objects: objectCount, size: sizeBytes };
       return { replica, kind: 'restorable', ...range, ...counts, note };
     }),

@@ -88,7 +88,7 @@ export const REPLICA: SectionSpec = {
       name: 'retention-check-interval',
       kind: 'duration',
       defaultText: '1h',
-      doc: 'How often retention is applied; never longer than retention.',
+      doc: 'How often the replica is listed: whether it still holds what was stored, and what has left the retention; never longer than retention.',
     },
     {
       name: 'validation-interval',

@@ -9,13 +9,15 @@ import { hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { SocketOptions } from '../config/index.ts';
 import type { ReplicatedDatabase, UnstoredReplica } from '../engine/replicator.ts';
-import { describeThisProcess, removeRecord, writeRecord } from './record.ts';
+import { describeThisProcess, hasRecord, removeRecord, writeRecord } from './record.ts';
 import type { Route } from './router.ts';
 import { type ControlServer, startControlServer } from './server.ts';
 import { SOCKET_FILE, fitsSocket, runtimeSocketPath } from './socket-path.ts';
 
 /** A full disk may have room again. */
 const RETRY_MS = 5000;
+/** How often it is looked whether socket and records are still there. */
+const CHECK_MS = 1000;
 
 export interface ControlOptions {
   /** Where the databases are, in the order of the config: asked when replication has begun. */
@@ -34,7 +36,13 @@ export class Control {
   readonly #claimed = new Map<string, ReplicatedDatabase>();
   readonly #warned = new Set<string>();
   #closed = false;
+  /** Whose sockets were deleted: somebody may still be talking to them. */
+  readonly #lost: ControlServer[] = [];
+  #checks: NodeJS.Timeout | undefined;
   #server: Promise<ControlServer | undefined> | undefined;
+  /** Why there is no socket, as it was said last, and when to try again. */
+  #failure: string | undefined;
+  #retryAtMs = Infinity;
 
   constructor(options: ControlOptions) {
     this.#options = options;
@@ -50,6 +58,32 @@ export class Control {
       writeRecord(database.metaPath, record),
     );
     if (!written) setTimeout(() => void this.claim(database), RETRY_MS).unref();
+    this.#checks ??= setInterval(() => void this.#check(), CHECK_MS).unref();
+  }
+
+  /** Makes anew what was deleted. Never rejects. */
+  async #check(): Promise<void> {
+    const server = await this.#server;
+    if (this.#closed) return;
+    if (server ? !server.isInPlace : performance.now() >= this.#retryAtMs) await this.#reopen(server);
+    for (const database of this.#claimed.values()) {
+      // The folder of a database is not ours to make: its volume may be gone.
+      const claimable = !hasRecord(database.metaPath) && existsSync(dirname(database.metaPath));
+      if (claimable) await this.claim(database);
+    }
+  }
+
+  /** @param lost the socket that is gone; undefined: there was none */
+  async #reopen(lost: ControlServer | undefined): Promise<void> {
+    if (lost) {
+      this.#options.logger.warn('control socket was deleted, and is made anew', { path: lost.path });
+      this.#lost.push(lost);
+    }
+    this.#server = this.#listen();
+    const server = await this.#server;
+    // The records name it.
+    if (server && server.path !== lost?.path)
+      for (const database of this.#claimed.values()) await this.claim(database);
   }
 
   /** To be called when all databases were tried once: those that are not there yet are claimed too. Never rejects. */
@@ -65,8 +99,9 @@ export class Control {
   /** Ends in order. @param unstored what is not stored stays in the record, as a warning. Never rejects. */
   async close(unstored: readonly UnstoredReplica[]): Promise<void> {
     this.#closed = true;
+    clearInterval(this.#checks);
     const server = await this.#server;
-    await server?.close();
+    for (const open of [...this.#lost, server]) await open?.close();
     for (const database of this.#claimed.values()) {
       const reasons = unstored.filter((item) => item.database === database.path);
       const text = reasons.map(({ replica, reason }) => `replica ${replica}: ${reason}`).join('; ');
@@ -121,7 +156,11 @@ export class Control {
       }
       return await start(runtimeSocketPath(wanted, env));
     } catch (error) {
-      logger.error('no control socket: status and sync cannot ask this process', { error: messageOf(error) });
+      const message = messageOf(error);
+      if (message !== this.#failure)
+        logger.error('no control socket: status and sync cannot ask this process', { error: message });
+      this.#failure = message;
+      this.#retryAtMs = performance.now() + RETRY_MS;
       return undefined;
     }
   }

@@ -3,10 +3,11 @@
  * orderly end: so that "does not run", "never ran" and "ran and did not end in order" can be told apart.
  */
 
-import { readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { readBootId } from '../base/boot-id.ts';
 import { makeDirectories, writeFileDurably } from '../base/durable-file.ts';
 import { systemCode, wrapError } from '../base/errors.ts';
 
@@ -57,6 +58,11 @@ export async function writeRecord(metaPath: string, record: ProcessRecord): Prom
   }
 }
 
+/** Whether there is one, of whomever. */
+export function hasRecord(metaPath: string): boolean {
+  return existsSync(join(metaPath, RECORD_FILE));
+}
+
 /** @throws LitestreamError 'permission' when it may be there but must not be read, 'io' */
 export async function readRecord(metaPath: string): Promise<ProcessRecord | undefined> {
   const path = join(metaPath, RECORD_FILE);
@@ -93,7 +99,9 @@ function isThisProcess(record: ProcessRecord): boolean {
 
 /** Whether the process lives; 'unknown' when it is of another container or machine. */
 export function lifeOf(record: ProcessRecord): 'alive' | 'dead' | 'unknown' {
-  if (record.bootId !== readBootId()) return record.hostname === hostname() ? 'dead' : 'unknown';
+  // Where none was known there may be one now.
+  if (record.bootId !== null && record.bootId !== readBootId())
+    return record.hostname === hostname() ? 'dead' : 'unknown';
   if (record.pidNamespace !== readPidNamespace()) return 'unknown';
   if (record.startTicks !== null) return readStartTicks(record.pid) === record.startTicks ? 'alive' : 'dead';
   try {
@@ -104,19 +112,11 @@ export function lifeOf(record: ProcessRecord): 'alive' | 'dead' | 'unknown' {
   }
 }
 
-function readBootId(): string | null {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
-    return null; // Not Linux, or hidden: the socket and the process number have to do.
-  }
-}
-
 function readPidNamespace(): string | null {
   try {
     return readlinkSync('/proc/self/ns/pid');
   } catch {
-    return null; // As above.
+    return null; // Not Linux, or hidden: the socket and the process number have to do.
   }
 }
 

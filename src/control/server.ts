@@ -27,6 +27,8 @@ export interface ControlServerOptions {
 
 export interface ControlServer {
   readonly path: string;
+  /** Whether the socket is still there for others to find. */
+  readonly isInPlace: boolean;
   /** Stops listening, ends what is open and removes the socket if it is still this server's. Idempotent. */
   close(): Promise<void>;
 }
@@ -100,8 +102,12 @@ class Listening implements ControlServer {
     this.#inode = statSync(path).ino;
   }
 
+  get isInPlace(): boolean {
+    return statSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode;
+  }
+
   async close(): Promise<void> {
-    const mine = statSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode;
+    const mine = this.isInPlace;
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();

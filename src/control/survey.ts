@@ -152,7 +152,7 @@ async function orSilence(signal: AbortSignal, presence: Promise<Presence>): Prom
   const late = new Promise<Presence>((resolve) => {
     const give = (): void => resolve(unreachable('its meta directory cannot be read in time', 'hung'));
     // A moment later: who asks the socket sees the same signal and knows more.
-    signal.addEventListener('abort', () => setTimeout(give, 50).unref(), { once: true });
+    signal.addEventListener('abort', () => setTimeout(give, 50), { once: true });
   });
   return Promise.race([presence, late]);
 }

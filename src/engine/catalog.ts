@@ -2,13 +2,15 @@
 
 import {
   GENERATIONS_PREFIX,
+  generationPrefix,
   isGeneration,
   parseSegmentName,
   parseSnapshotName,
   segmentsPrefix,
   snapshotsPrefix,
 } from '../format/names.ts';
-import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
+import type { ChecksumWords } from '../format/object-trailer.ts';
+import type { CallOptions, ObjectInfo, ObjectStore } from '../storage/object-store.ts';
 
 export interface SnapshotInfo {
   readonly key: string;
@@ -32,6 +34,16 @@ export interface SegmentInfo {
   readonly createdAt: Date;
   /** As in SnapshotInfo. */
   readonly createdNs?: number | undefined;
+  /** What the store calls the content, where it does. */
+  readonly version?: string | undefined;
+  /** Where the chosen path through a generation leaves the segment; undefined: at its end. */
+  readonly cut?: Cut | undefined;
+}
+
+/** A place inside a segment, and the running checksum there. */
+export interface Cut {
+  readonly offset: number;
+  readonly checksum: ChecksumWords;
 }
 
 /** The first millisecond (epoch) at which an object was there. */
@@ -48,15 +60,34 @@ export async function listGenerations(store: ObjectStore, options?: CallOptions)
   return generations.sort();
 }
 
+/** The snapshots and segments of a generation, each sorted, from one listing. Foreign names are ignored. */
+export async function listObjects(
+  store: ObjectStore,
+  generation: string,
+  options?: CallOptions,
+): Promise<{ snapshots: SnapshotInfo[]; segments: SegmentInfo[] }> {
+  const objects: ObjectInfo[] = [];
+  const prefix = generationPrefix(generation);
+  for await (const object of store.list(prefix, options)) objects.push(object);
+  return { snapshots: snapshotsIn(objects, generation), segments: segmentsIn(objects, generation) };
+}
+
 /** The snapshots of a generation by index. Foreign names are ignored. */
 export async function listSnapshots(
   store: ObjectStore,
   generation: string,
   options?: CallOptions,
 ): Promise<SnapshotInfo[]> {
+  const objects: ObjectInfo[] = [];
+  for await (const object of store.list(snapshotsPrefix(generation), options)) objects.push(object);
+  return snapshotsIn(objects, generation);
+}
+
+function snapshotsIn(objects: readonly ObjectInfo[], generation: string): SnapshotInfo[] {
   const prefix = snapshotsPrefix(generation);
   const snapshots: SnapshotInfo[] = [];
-  for await (const { key, sizeBytes, modifiedAt, modifiedNs } of store.list(prefix, options)) {
+  for (const { key, sizeBytes, modifiedAt, modifiedNs } of objects) {
+    if (!key.startsWith(prefix)) continue;
     const index = parseSnapshotName(key.slice(prefix.length));
     if (index === undefined) continue;
     snapshots.push({ key, generation, index, sizeBytes, createdAt: modifiedAt, createdNs: modifiedNs });
@@ -70,12 +101,19 @@ export async function listSegments(
   generation: string,
   options?: CallOptions,
 ): Promise<SegmentInfo[]> {
+  const objects: ObjectInfo[] = [];
+  for await (const object of store.list(segmentsPrefix(generation), options)) objects.push(object);
+  return segmentsIn(objects, generation);
+}
+
+function segmentsIn(objects: readonly ObjectInfo[], generation: string): SegmentInfo[] {
   const prefix = segmentsPrefix(generation);
   const segments: SegmentInfo[] = [];
-  for await (const { key, sizeBytes, modifiedAt, modifiedNs } of store.list(prefix, options)) {
+  for (const { key, sizeBytes, modifiedAt: createdAt, modifiedNs: createdNs, version } of objects) {
+    if (!key.startsWith(prefix)) continue;
     const place = parseSegmentName(key.slice(prefix.length));
     if (!place) continue;
-    segments.push({ key, generation, ...place, sizeBytes, createdAt: modifiedAt, createdNs: modifiedNs });
+    segments.push({ key, generation, ...place, sizeBytes, createdAt, createdNs, version });
   }
   return segments.sort((a, b) => a.index - b.index || a.offset - b.offset);
 }

@@ -4,41 +4,65 @@
  */
 
 import { parentPort } from 'node:worker_threads';
-import { messageOf, hasCode } from '../base/errors.ts';
+import { LitestreamError, hasCode, messageOf, type ErrorCode } from '../base/errors.ts';
 import { CheckpointConnection, type CheckpointResult } from '../sqlite/connection.ts';
-import type { WritablePath } from '../sqlite/writable-path.ts';
+import { findForeign, requireUnreplaced, type ProvenFiles } from './file-identity.ts';
 
-/** Of the database's real path. */
 export type CheckpointRequest =
-  | { readonly id: number; readonly action: 'checkpoint'; readonly path: WritablePath }
+  | { readonly id: number; readonly action: 'checkpoint'; readonly files: ProvenFiles }
+  /** Of the database's real path. */
   | { readonly id: number; readonly action: 'close'; readonly path: string };
 
 export type CheckpointReply =
   | { readonly id: number; readonly result: CheckpointResult | undefined }
-  | { readonly id: number; readonly error: string; readonly diskFull: boolean };
+  | { readonly id: number; readonly error: string; readonly code: ErrorCode };
 
 const connections = new Map<string, CheckpointConnection>();
 
-function perform(request: CheckpointRequest): CheckpointResult | undefined {
-  let connection = connections.get(request.path);
-  if (request.action === 'close') {
-    connection?.close();
-    connections.delete(request.path);
-    return undefined;
-  }
+/** Nothing was done: some lock was not free, or somebody is writing the wal-index. */
+const BUSY: CheckpointResult = { busy: true, logFrames: -1, checkpointedFrames: -1 };
+
+function close(path: string): void {
+  connections.get(path)?.close();
+  connections.delete(path);
+}
+
+/**
+ * Nothing stands between the proof and the checkpoint but the call of it: this thread does nothing else meanwhile.
+ * A connection that is opened here may have been led to other files; it is not used then, and does not stay.
+ */
+function checkpoint(files: ProvenFiles): CheckpointResult {
+  const { path } = files;
+  let connection = connections.get(path);
   if (!connection) {
-    connection = new CheckpointConnection(request.path);
-    connections.set(request.path, connection);
+    requireUnreplaced(files);
+    try {
+      connection = new CheckpointConnection(path);
+    } catch (error) {
+      if (hasCode(error, 'busy')) return BUSY;
+      throw error;
+    }
+    connections.set(path, connection);
   }
-  return connection.checkpoint();
+  const foreign = findForeign(files);
+  if (foreign === 'unclear') return BUSY;
+  if (foreign) {
+    close(path);
+    throw new LitestreamError('not-found', `no checkpoint: ${foreign.reason}`);
+  }
+  const result = connection.checkpoint();
+  requireUnreplaced(files);
+  return result;
 }
 
 parentPort?.on('message', (request: CheckpointRequest) => {
   let reply: CheckpointReply;
   try {
-    reply = { id: request.id, result: perform(request) };
+    if (request.action === 'close') close(request.path);
+    reply = { id: request.id, result: request.action === 'close' ? undefined : checkpoint(request.files) };
   } catch (error) {
-    reply = { id: request.id, error: messageOf(error), diskFull: hasCode(error, 'disk-full') };
+    const code = error instanceof LitestreamError ? error.code : 'io';
+    reply = { id: request.id, error: messageOf(error), code };
   }
   parentPort?.postMessage(reply);
 });

@@ -1,10 +1,12 @@
 /** Runs checkpoints in the worker thread. One thread serves all databases of the process. */
 
 import { Worker } from 'node:worker_threads';
+import { threadCode } from '../base/entry-point.ts';
 import { LitestreamError } from '../base/errors.ts';
 import type { CheckpointResult } from '../sqlite/connection.ts';
-import type { WritablePath } from '../sqlite/writable-path.ts';
+import { sqliteDriver } from '../sqlite/driver.ts';
 import type { CheckpointReply, CheckpointRequest } from './checkpoint-worker.ts';
+import type { ProvenFiles } from './file-identity.ts';
 
 interface Waiter {
   resolve(result: CheckpointResult | undefined): void;
@@ -16,9 +18,13 @@ export class Checkpointer {
   #nextId = 0;
   readonly #waiters = new Map<number, Waiter>();
 
-  /** One PASSIVE checkpoint. @param path the database's real path @throws LitestreamError 'io', 'disk-full' */
-  async checkpoint(path: WritablePath): Promise<CheckpointResult> {
-    const result = await this.#ask((id) => ({ id, action: 'checkpoint', path }));
+  /**
+   * One PASSIVE checkpoint. Whether the files are what was proven is looked at once more by the thread, right before
+   * and right after.
+   * @throws LitestreamError 'not-found' when they are not any more, 'io', 'disk-full'
+   */
+  async checkpoint(files: ProvenFiles): Promise<CheckpointResult> {
+    const result = await this.#ask((id) => ({ id, action: 'checkpoint', files }));
     return result ?? { busy: true, logFrames: -1, checkpointedFrames: -1 };
   }
 
@@ -38,14 +44,15 @@ export class Checkpointer {
   }
 
   #start(): Worker {
-    // The compiled file: a worker cannot be started from TypeScript.
-    const worker = new Worker(new URL('./checkpoint-worker.js', import.meta.url));
+    // The same SQLite in all threads, whatever is in the environment by now: two copies undo each other's locks.
+    const env = { ...process.env, LITESTREAM_SQLITE: sqliteDriver().name };
+    const { code, eval: isText } = threadCode('engine/checkpoint-worker');
+    const worker = new Worker(code, { eval: isText, env });
     worker.on('message', (reply: CheckpointReply) => {
       const waiter = this.#waiters.get(reply.id);
       this.#waiters.delete(reply.id);
       if (this.#waiters.size === 0) worker.unref();
-      if ('error' in reply)
-        waiter?.reject(new LitestreamError(reply.diskFull ? 'disk-full' : 'io', reply.error));
+      if ('error' in reply) waiter?.reject(new LitestreamError(reply.code, reply.error));
       else waiter?.resolve(reply.result);
     });
     const fail = (error: Error) => {

@@ -6,16 +6,33 @@
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { formatDuration } from '../base/duration.ts';
 import { systemCode } from '../base/errors.ts';
 import { formatIndex } from '../format/names.ts';
 import type { CommitTime } from '../format/object-trailer.ts';
 import { xxh32 } from '../format/xxh32.ts';
+import { CLOCK_STEP_MS, steadyClock } from './steady-clock.ts';
 
 /** Offset and time, 6 bytes each, big-endian, and the XXH32 of them: a record that was torn by a power loss shows. */
 const RECORD_SIZE = 16;
 const CHECKED_SIZE = 12;
 /** Records read at once. */
 const BATCH = 4096;
+
+/** A machine that was booted without a clock gets its time from the network: so long it is waited for. */
+const PATIENCE_MS = 60_000;
+
+export interface ClockDoubt {
+  readonly reason: string;
+  /** Only a new generation helps. */
+  readonly isSettled: boolean;
+}
+
+/** In words, by how much the clock was set. @param stepMs negative: back */
+export function describeStep(stepMs: number): string {
+  const seconds = formatDuration(Math.round(Math.abs(stepMs) / 1000) * 1000);
+  return `${stepMs < 0 ? 'back' : 'forward'} by ${seconds}`;
+}
 
 interface OpenFile {
   readonly index: number;
@@ -49,16 +66,47 @@ export class CommitLog {
   readonly #directory: string;
   readonly #clock: () => number;
   /** Times never decrease within a generation, also when the clock is set back. */
-  #latestMs = 0;
+  #latestMs: number;
+  readonly #stepCount = steadyClock.stepCount;
+  /** Since when the times have been ahead of the clock: milliseconds of the monotonic clock. */
+  #aheadSinceMs: number | undefined;
   #current: OpenFile | undefined;
 
   /**
    * @param directory that of the generation
    * @param clock gives epoch milliseconds
+   * @param floorMs no commit gets an earlier time: when the generation before ended
    */
-  constructor(directory: string, clock: () => number = Date.now) {
+  constructor(directory: string, clock: () => number = () => steadyClock.now(), floorMs = 0) {
     this.#directory = join(directory, 'times');
     this.#clock = clock;
+    this.#latestMs = floorMs;
+  }
+
+  /**
+   * Why no further commit can get its time in this generation, as these never decrease: the clock was set. Undefined: all
+   * is well. To be asked now and then.
+   */
+  clockDoubt(): ClockDoubt | undefined {
+    const nowMs = this.#clock();
+    if (steadyClock.stepCount !== this.#stepCount) {
+      const { stepMs } = steadyClock;
+      return { reason: `the clock was set ${describeStep(stepMs)}`, isSettled: true };
+    }
+    if (this.#latestMs - nowMs <= CLOCK_STEP_MS) {
+      this.#aheadSinceMs = undefined;
+      return undefined;
+    }
+    const monotonicMs = performance.now();
+    this.#aheadSinceMs ??= monotonicMs;
+    const [last, now] = [this.#latestMs, nowMs].map((ms) => new Date(ms).toISOString());
+    const reason = `commits are dated up to ${last ?? ''}, and it is ${now ?? ''}`;
+    return { reason, isSettled: monotonicMs - this.#aheadSinceMs >= PATIENCE_MS };
+  }
+
+  /** Of the last commit that was noted; 0: none was. */
+  get latestMs(): number {
+    return this.#latestMs;
   }
 
   /** Now, and not before what was noted last: epoch milliseconds. */

@@ -4,52 +4,59 @@
  * SQLite connection has been: close() is for then. Only the `-wal` may be opened and closed freely.
  */
 
-import {
-  closeSync,
-  fstatSync,
-  openSync,
-  readSync,
-  statSync,
-  read as readCallback,
-  type Stats,
-} from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, read as readCallback, type Stats } from 'node:fs';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 import { parseDatabaseHeader, DATABASE_HEADER_SIZE, type DatabaseHeader } from '../sqlite/database-header.ts';
-import { parseWalIndexHeader, WAL_INDEX_HEADER_SIZE, type WalIndexHeader } from '../sqlite/wal-index.ts';
-
-/** How often a wal-index that is being written is read again at once; a writer needs less than a microsecond. */
-const WAL_INDEX_ATTEMPTS = 100;
+import type { WalIndexHeader } from '../sqlite/wal-index.ts';
+import type { WritablePath } from '../sqlite/writable-path.ts';
+import {
+  findReplaced,
+  identityOf,
+  WalIndexReader,
+  type FileIdentity,
+  type OpenFiles,
+  type ProvenFiles,
+} from './file-identity.ts';
+import { MainFile, type FileTimes, type MainFileView } from './main-file.ts';
 
 /** Files that this process has open: a second open and its close would drop the locks of the first. */
 const openFiles = new Map<string, string>();
 
-function statIfExists(path: string): Stats | undefined {
+/** Opens a file that may be missing. */
+function openIfExists(path: string): number | undefined {
   try {
-    return statSync(path);
+    return openSync(path, 'r');
   } catch (error) {
-    const code = systemCode(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw wrapError(error, `stat ${path}`);
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
   }
 }
 
-export class DatabaseFiles {
+function identityOfOpen(fd: number): FileIdentity {
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return `${dev}:${ino}`;
+}
+
+export class DatabaseFiles implements MainFileView {
   /** Real path: no symlinks, so that the WAL is looked for where SQLite puts it. */
   readonly path: string;
   readonly #databaseFd: number;
-  readonly #identity: { readonly dev: number; readonly ino: number };
+  readonly #identity: FileIdentity;
   #shmFd: number | undefined;
   #walFd: number | undefined;
-  #walInode = -1;
-  readonly #walIndexBuffer = new Uint8Array(WAL_INDEX_HEADER_SIZE);
+  /** Present once openWal() has been called. */
+  #open: OpenFiles | undefined;
+  #mainFile: MainFile | undefined;
+  readonly #walIndex = new WalIndexReader();
 
   /** Opens the database file; do it before the first SQLite connection. @throws LitestreamError */
   constructor(realPath: string) {
     this.path = realPath;
     try {
-      const { dev, ino } = statSync(realPath);
-      this.#identity = { dev, ino };
-      const other = openFiles.get(this.#identityKey());
+      const identity = identityOf(realPath);
+      if (identity === undefined) throw new LitestreamError('not-found', 'it is not there');
+      this.#identity = identity;
+      const other = openFiles.get(identity);
       if (other !== undefined) {
         throw new LitestreamError('busy', `this process replicates the same file already, as ${other}`);
       }
@@ -57,11 +64,7 @@ export class DatabaseFiles {
     } catch (error) {
       throw wrapError(error, `open database ${realPath}`);
     }
-    openFiles.set(this.#identityKey(), realPath);
-  }
-
-  #identityKey(): string {
-    return `${this.#identity.dev}:${this.#identity.ino}`;
+    openFiles.set(this.#identity, realPath);
   }
 
   /** Mode and size of the database file that is open, wherever its name went. */
@@ -71,18 +74,61 @@ export class DatabaseFiles {
 
   /** The database's header, or undefined while the file is empty. @throws LitestreamError 'corrupt' */
   readHeader(): DatabaseHeader | undefined {
+    const data = this.start();
+    return data.byteLength === 0 ? undefined : parseDatabaseHeader(data);
+  }
+
+  times(): FileTimes {
+    const { size, mtimeNs } = fstatSync(this.#databaseFd, { bigint: true });
+    return { sizeBytes: size, modifiedNs: mtimeNs };
+  }
+
+  start(): Uint8Array {
     const data = new Uint8Array(DATABASE_HEADER_SIZE);
-    const length = readSync(this.#databaseFd, data, 0, data.length, 0);
-    return length === 0 ? undefined : parseDatabaseHeader(data.subarray(0, length));
+    return data.subarray(0, readSync(this.#databaseFd, data, 0, data.length, 0));
+  }
+
+  page(number: number, sizeBytes: number): Uint8Array {
+    const data = new Uint8Array(sizeBytes);
+    return data.subarray(0, readSync(this.#databaseFd, data, 0, sizeBytes, (number - 1) * sizeBytes));
+  }
+
+  /**
+   * Watches from now on whether anything but checkpoints writes to the database file. To be called while a read mark is
+   * held, before the first frame is copied. @param wholeWal the present WAL will be copied from its first frame on
+   */
+  watchMainFile(wholeWal: boolean): void {
+    this.#mainFile = new MainFile(this, wholeWal);
+  }
+
+  /** What is known of the database file; undefined while it is not watched. */
+  get mainFile(): MainFile | undefined {
+    return this.#mainFile;
   }
 
   /** Whether `path` (as the user spells it) still leads to the file that is open. */
   isAt(path: string): boolean {
-    const stat = statIfExists(path);
-    return stat?.ino === this.#identity.ino && stat.dev === this.#identity.dev;
+    return identityOf(path) === this.#identity;
   }
 
-  /** Opens `-shm` and `-wal`: call it while a read transaction is open, when both exist. @throws LitestreamError */
+  /**
+   * Opens `-shm` if it is there: call it before the first SQLite connection. The file that is at its place then and
+   * still after a connection has begun to read is the one that SQLite has mapped.
+   * @returns whether it is there @throws LitestreamError
+   */
+  openWalIndex(): boolean {
+    try {
+      this.#shmFd ??= openIfExists(`${this.path}-shm`);
+    } catch (error) {
+      throw wrapError(error, `open wal-index of ${this.path}`);
+    }
+    return this.#shmFd !== undefined;
+  }
+
+  /**
+   * Opens `-shm` and `-wal`: call it while a read transaction is open, when both exist.
+   * @throws LitestreamError 'busy' when one of them is being replaced
+   */
   openWal(): void {
     try {
       this.#shmFd ??= openSync(`${this.path}-shm`, 'r');
@@ -92,12 +138,38 @@ export class DatabaseFiles {
     } catch (error) {
       throw wrapError(error, `open wal of ${this.path}`);
     }
-    this.#walInode = fstatSync(this.#walFd).ino;
+    const [shm, wal] = [identityOfOpen(this.#shmFd), identityOfOpen(this.#walFd)];
+    this.#open = {
+      path: this.path,
+      database: this.#identity,
+      wal,
+      shm,
+      walFd: this.#walFd,
+      shmFd: this.#shmFd,
+    };
+    const replaced = findReplaced(this.#open);
+    if (replaced !== undefined) throw new LitestreamError('busy', `open wal: ${replaced} meanwhile`);
   }
 
-  /** Whether the `-wal` beside the database is still the file that is open. */
-  walIsCurrent(): boolean {
-    return statIfExists(`${this.path}-wal`)?.ino === this.#walInode;
+  /**
+   * What is not any more as it was opened, in words: one of the three files.
+   * @param path of the database as the user spells it @throws LitestreamError
+   */
+  findReplaced(path: string = this.path): string | undefined {
+    if (!this.isAt(path)) return `${path} was moved, replaced or deleted`;
+    return this.#open && findReplaced(this.#open);
+  }
+
+  /**
+   * The proof without which nothing is checkpointed. It is of this moment: whoever acts on it looks again.
+   * @throws LitestreamError 'not-found' when one of the files is not the one that was opened
+   */
+  prove(path: WritablePath): ProvenFiles {
+    const replaced = this.findReplaced(path);
+    if (replaced !== undefined || !this.#open) {
+      throw new LitestreamError('not-found', `no checkpoint: ${replaced ?? `${path} is not open`}`);
+    }
+    return this.#open as ProvenFiles;
   }
 
   walSizeBytes(): number {
@@ -118,14 +190,7 @@ export class DatabaseFiles {
 
   /** The present wal-index header, or undefined while no stable one can be read. */
   readWalIndex(): WalIndexHeader | undefined {
-    if (this.#shmFd === undefined) return undefined;
-    for (let attempt = 0; attempt < WAL_INDEX_ATTEMPTS; attempt++) {
-      const length = readSync(this.#shmFd, this.#walIndexBuffer, 0, WAL_INDEX_HEADER_SIZE, 0);
-      if (length < WAL_INDEX_HEADER_SIZE) return undefined;
-      const header = parseWalIndexHeader(this.#walIndexBuffer);
-      if (header) return header;
-    }
-    return undefined;
+    return this.#shmFd === undefined ? undefined : this.#walIndex.read(this.#shmFd);
   }
 
   /** Reads from the database file without blocking the event loop. @returns the bytes read, 0 at the end */
@@ -143,6 +208,6 @@ export class DatabaseFiles {
     for (const fd of [this.#walFd, this.#shmFd, this.#databaseFd]) if (fd !== undefined) closeSync(fd);
     this.#walFd = undefined;
     this.#shmFd = undefined;
-    openFiles.delete(this.#identityKey());
+    openFiles.delete(this.#identity);
   }
 }

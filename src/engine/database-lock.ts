@@ -3,18 +3,22 @@
  * process ends, so a crash leaves nothing behind that somebody would have to remove.
  */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { type Stats, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import { LockConnection } from '../sqlite/connection.ts';
+import { refuseOthers } from './other-replicators.ts';
 
-const LOCK_FILE = 'lock.sqlite';
+export const LOCK_FILE = 'lock.sqlite';
 /** Who holds the lock, for the message of the one who does not get it. */
 const OWNER_FILE = 'lock.owner';
 
 export class DatabaseLock {
   readonly #connection: LockConnection;
+  readonly #metaPath: string;
+  readonly #path: string;
+  readonly #stats: Stats | undefined;
 
   /**
    * @param path the database, for the message
@@ -22,8 +26,11 @@ export class DatabaseLock {
    * @throws LitestreamError 'busy' naming the holder
    */
   constructor(metaPath: string, path: string, purpose: 'replicates' | 'restores' = 'replicates') {
+    this.#metaPath = metaPath;
+    this.#path = join(metaPath, LOCK_FILE);
+    const isNewLock = statIfThere(this.#path) === undefined;
     try {
-      this.#connection = new LockConnection(join(metaPath, LOCK_FILE));
+      this.#connection = new LockConnection(this.#path);
     } catch (error) {
       if (!hasCode(error, 'busy')) throw wrapError(error, `lock ${path}`);
       throw new LitestreamError(
@@ -33,6 +40,8 @@ export class DatabaseLock {
       );
     }
     try {
+      this.#stats = statIfThere(this.#path);
+      if (purpose === 'replicates') refuseOthers(path, { metaPath, lockPath: this.#path, isNewLock });
       writeFileSync(
         join(metaPath, OWNER_FILE),
         `pid ${process.pid} on ${hostname()}${purpose === 'restores' ? ', which restores it' : ''}\n`,
@@ -43,12 +52,32 @@ export class DatabaseLock {
     }
   }
 
+  /** Whether the lock is still what others find: its file can be deleted, and then they find another one. */
+  get isInPlace(): boolean {
+    const now = statIfThere(this.#path);
+    return now !== undefined && now.ino === this.#stats?.ino && now.dev === this.#stats.dev;
+  }
+
+  /** @throws LitestreamError 'busy' when another process replicates the database nevertheless, as far as this one can see */
+  refuseOthers(path: string): void {
+    refuseOthers(path, { metaPath: this.#metaPath, lockPath: this.#path, isNewLock: false, anew: true });
+  }
+
   release(): void {
     this.#connection.release();
   }
 }
 
-function readOwner(metaPath: string): string {
+function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined; // Its folder is no folder any more.
+  }
+}
+
+/** Who took the lock last, for people and to tell one from another. */
+export function readOwner(metaPath: string): string {
   try {
     return readFileSync(join(metaPath, OWNER_FILE), 'utf8').trim();
   } catch (error) {

@@ -5,10 +5,7 @@ import { findWritable } from '../sqlite/writable-path.ts';
 import { DatabaseSession, type SessionOptions } from './database-session.ts';
 import { ClosedDatabase } from './read-only-closed.ts';
 
-export interface OpeningOptions extends Omit<SessionOptions, 'writable'> {
-  /** Why the present generation shall not be continued when nobody uses the database. */
-  readonly giveUp: string | undefined;
-}
+export type OpeningOptions = Omit<SessionOptions, 'writable'>;
 
 export type OpenDatabase =
   | { readonly kind: 'session'; readonly session: DatabaseSession }

@@ -6,6 +6,8 @@ import type { Logger } from '../base/logger.ts';
 import type { DatabaseStats } from './stats.ts';
 
 const MAX_RETRY_MS = 10_000;
+/** A file that appears is given time to become a database. */
+const RETRY_AFTER_EVENT_MS = 50;
 /** The same problem is logged again after this long. */
 export const REPEAT_LOG_MS = 60_000;
 
@@ -24,6 +26,7 @@ export class DatabaseProblem {
   readonly #stats: DatabaseStats;
   readonly #intervalMs: number;
   #failures = 0;
+  #retryAtMs = -Infinity;
   #broken: string | undefined;
   #current: Omit<DatabaseProblemFacts, 'kind'> | undefined;
   #everFollowed = false;
@@ -39,6 +42,23 @@ export class DatabaseProblem {
   /** Why a database that is there is not followed; undefined when it is, or when there is none. */
   get broken(): string | undefined {
     return this.#broken;
+  }
+
+  /** How long it is to be left alone yet, in ms. @param nowMs of the monotonic clock */
+  waitMs(nowMs: number): number {
+    return Math.max(0, this.#retryAtMs - nowMs);
+  }
+
+  /**
+   * Something happens to the files. A database may be there now, or who held it has let go; what fails for another reason
+   * is not mended by a commit.
+   * @returns when to try again, in ms
+   */
+  event(): number {
+    const nowMs = performance.now();
+    if (['not-found', 'busy'].includes(this.#current?.code ?? ''))
+      this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + RETRY_AFTER_EVENT_MS);
+    return Math.max(RETRY_AFTER_EVENT_MS, this.waitMs(nowMs));
   }
 
   /** For the status. @param hasFolder whether the folder of the database is there; asked when the database is not */
@@ -65,8 +85,10 @@ export class DatabaseProblem {
     if (missing && !wasFollowed) this.#say(text, () => this.#logger.info(`waiting: ${text}`));
     else this.report(text);
     const maxMs = Math.max(this.#intervalMs, missing ? 0 : MAX_RETRY_MS);
-    const delayMs = backoffDelayMs(this.#failures++, { baseMs: this.#intervalMs, maxMs });
-    return Math.max(this.#intervalMs, delayMs);
+    const backoffMs = backoffDelayMs(this.#failures++, { baseMs: this.#intervalMs, maxMs });
+    const delayMs = Math.max(this.#intervalMs, backoffMs);
+    this.#retryAtMs = performance.now() + delayMs;
+    return delayMs;
   }
 
   /** Logs an error, not more often than it is of use. */
@@ -78,6 +100,7 @@ export class DatabaseProblem {
   recovered(): void {
     if (this.#stats.problem !== undefined && this.#reported) this.#logger.info('database is followed');
     this.#failures = 0;
+    this.#retryAtMs = -Infinity;
     this.#broken = undefined;
     this.#current = undefined;
     this.#everFollowed = true;

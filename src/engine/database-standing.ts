@@ -2,7 +2,6 @@
 
 import { stat } from 'node:fs/promises';
 import type { DatabaseSession } from './database-session.ts';
-import { walExtent } from './rotation-control.ts';
 
 export interface Standing {
   /** The wal-index has commits that are not copied. */
@@ -12,10 +11,7 @@ export interface Standing {
 }
 
 export async function standingOf(session: DatabaseSession): Promise<Standing> {
-  const walIndex = session.walIndex();
-  const wal = walExtent(session);
-  const same = wal && walIndex?.salt1 === wal.salt1 && walIndex.salt2 === wal.salt2;
-  const behind = walIndex !== undefined && walIndex.mxFrame > (same ? wal.frames : 0);
+  const behind = session.isBehind();
   if (!behind) return { behind, marks: '' };
   const { index, offset } = session.position;
   // Long copies and checkpoints show in the files that they write.

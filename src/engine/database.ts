@@ -12,41 +12,29 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Mutex, sleep } from '../base/concurrency.ts';
-import { LitestreamError, assert, hasCode, messageOf, wrapError } from '../base/errors.ts';
+import { LitestreamError, hasCode, messageOf, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { comparePositions, type Position } from '../format/position.ts';
-import type { Checkpointer } from './checkpointer.ts';
+import type { Position } from '../format/position.ts';
+import { ClockWarning } from './clock-warning.ts';
+import type { DatabaseParts } from './database-parts.ts';
 import { findDatabaseFile } from './database-path.ts';
+import { LOCK_FILE } from './database-lock.ts';
 import { openDatabase } from './database-opening.ts';
 import { DatabaseProblem } from './database-problem.ts';
-import type { DatabaseSession } from './database-session.ts';
+import type { DatabaseSession, Doubt } from './database-session.ts';
 import { type Standing, standingOf } from './database-standing.ts';
-import type { DirectoryWatch } from './directory-watch.ts';
+import { GenerationRestarts } from './generation-restarts.ts';
+import { beginsGeneration, checkLocalState } from './local-state.ts';
 import { MetaDirectory } from './meta-directory.ts';
 import type { ClosedDatabase } from './read-only-closed.ts';
-import type { FindStoredEnds } from './read-only-continue.ts';
 import { RotationControl } from './rotation-control.ts';
-import type { DatabaseOptions } from './options.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
-import { ShadowSource } from './shadow-source.ts';
-import type { ShadowWal } from './shadow-wal.ts';
+import { type CopiedWal, ShadowSource } from './shadow-source.ts';
 import { type DatabaseStats, newDatabaseStats } from './stats.ts';
 import type { DatabaseFacts, Lasting } from './status.ts';
 import { SyncPace } from './sync-pace.ts';
 import { WakeTimer } from './wake-timer.ts';
-
-export interface DatabaseParts {
-  readonly options: DatabaseOptions;
-  /** For the meta directory of a database in a read-only folder: see stateDirectories(). */
-  readonly stateDirectories?: readonly string[] | undefined;
-  readonly logger: Logger;
-  readonly checkpointer: Checkpointer;
-  readonly watch: DirectoryWatch;
-  /** For continuing a generation of which nothing is left but in replicas. */
-  readonly findStoredEnds?: FindStoredEnds | undefined;
-  /** Called when this process has become the one that replicates the database, before it is opened. */
-  readonly onLocked?: (() => Promise<void>) | undefined;
-}
+import { WatchedFiles } from './watched-files.ts';
 
 /** After something was in the way. */
 const RETRY_MS = 10;
@@ -54,8 +42,6 @@ const RETRY_MS = 10;
 const FINAL_ATTEMPTS = 50;
 /** A monitor-interval of a few nanoseconds, which `5` means, must not keep a core busy. */
 const MIN_INTERVAL_MS = 10;
-/** A file that appears is given time to become a database. */
-const REOPEN_AFTER_EVENT_MS = 50;
 /** What hangs is given this long to end when it is abandoned, and closing without it this long. */
 const ABANDON_GRACE_MS = 1000;
 const ABANDON_CLOSE_MS = 5000;
@@ -69,21 +55,19 @@ export class Database extends ShadowSource implements SegmentSource {
   readonly #parts: DatabaseParts;
   readonly #mutex = new Mutex();
   readonly #timer = new WakeTimer();
-  readonly #listeners = new Set<() => void>();
-  /** Oldest index that each replica needs; undefined until it has said so. */
-  readonly #retained = new Map<string, number | undefined>();
   #session: DatabaseSession | undefined;
   /** In the place of a session while nobody uses a database that can only be read. */
   #closed: ClosedDatabase | undefined;
-  /** As of the last session, which it outlives: replicas can go on with what was copied. */
-  #lastShadow: ShadowWal | undefined;
-  /** The position that listeners know of; present as soon as the database was opened once. */
-  #announced: Position | undefined;
   #pageSizeBytes = 0;
   readonly #rotation: RotationControl;
-  #restartReason: string | undefined;
-  #unwatch: (() => void)[] = [];
+  readonly #restarts = new GenerationRestarts();
+  /** The WAL does not continue what was copied, and the new generation has to wait for its turn. */
+  #lost = false;
+  readonly #watched: WatchedFiles;
   #identityDoubtful = false;
+  readonly #clock: ClockWarning;
+  /** What the next session has to doubt. */
+  #doubt: Doubt | undefined;
   readonly #pace = new SyncPace();
   #nextPollMs = 0;
   readonly #problem: DatabaseProblem;
@@ -100,15 +84,16 @@ export class Database extends ShadowSource implements SegmentSource {
   });
 
   constructor(parts: DatabaseParts) {
-    super();
+    super(parts.options.replicas.map(({ name }) => name));
     this.path = parts.options.path;
     this.#logger = parts.logger.with({ db: parts.options.path });
     this.#parts = { ...parts, logger: this.#logger };
     this.#meta = new MetaDirectory(this.#parts);
-    for (const replica of parts.options.replicas) this.#retained.set(replica.name, undefined);
     this.stats = newDatabaseStats(this.path);
     this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
     this.#problem = new DatabaseProblem(this.#logger, this.stats, this.#intervalMs);
+    this.#clock = new ClockWarning(this.#logger);
+    this.#watched = new WatchedFiles(parts.watch, (event, path) => this.#fileChanged(event, path));
     this.#rotation = new RotationControl(parts.options, this.stats, this.#logger);
   }
 
@@ -117,7 +102,7 @@ export class Database extends ShadowSource implements SegmentSource {
    * @throws LitestreamError 'busy' when another process replicates it: nothing that waiting would mend
    */
   async start(): Promise<void> {
-    this.#watchFiles([this.path]);
+    this.#watched.set([this.path]);
     await this.#open();
     this.#timer.wakeIn(0);
     this.#loop = this.#run();
@@ -143,7 +128,8 @@ export class Database extends ShadowSource implements SegmentSource {
   async #finalSync(session: DatabaseSession): Promise<void> {
     for (let attempt = 0; ; attempt++) {
       if (await this.#sync(session)) return;
-      if (attempt === FINAL_ATTEMPTS) throw new LitestreamError('busy', 'a writer is in the way');
+      const obstacle = (this.#lost ? this.#delay?.reason : undefined) ?? 'a writer is in the way';
+      if (attempt === FINAL_ATTEMPTS) throw new LitestreamError('busy', obstacle);
       await sleep(RETRY_MS);
     }
   }
@@ -162,6 +148,9 @@ export class Database extends ShadowSource implements SegmentSource {
           const why = this.stats.problem ?? 'it is being opened';
           throw new LitestreamError('busy', `database ${this.path} is not followed: ${why}`);
         }
+        // Whatever comes of it here, the loop looks too, and begins anew.
+        this.#nextPollMs = 0;
+        this.#session.requireCurrent(this.path);
         await this.#finalSync(this.#session);
         return this.position();
       },
@@ -175,12 +164,12 @@ export class Database extends ShadowSource implements SegmentSource {
 
   /** Lets go of the file so that another process can replace it. It is opened again when that has been done. */
   lend(): Promise<void> {
-    return this.#mutex.run(() => this.#closeSession().then(() => this.#meta.lend()));
+    return this.#mutex.run(() => this.#closeSession(true).then(() => this.#meta.lend()));
   }
 
   /** Lets go of everything: after the replicas are done. */
   async close(): Promise<void> {
-    for (const unwatch of this.#unwatch) unwatch();
+    this.#watched.close();
     await this.lend();
   }
 
@@ -193,7 +182,7 @@ export class Database extends ShadowSource implements SegmentSource {
     this.#stopping = true;
     this.#abandoned = true;
     this.#timer.wakeNow();
-    for (const unwatch of this.#unwatch) unwatch();
+    this.#watched.close();
     const waiting = new AbortController();
     const orderly = this.#mutex.run(() => this.#closeSession(), waiting).catch(() => undefined);
     await Promise.race([orderly, sleep(ABANDON_GRACE_MS)]);
@@ -213,20 +202,17 @@ export class Database extends ShadowSource implements SegmentSource {
     return this.#pageSizeBytes;
   }
 
-  /** Straight from the session: in step with indexEnd(), also in the middle of a rotation. */
-  position(): Position {
-    const position = this.#session?.position ?? this.#announced;
-    assert(position !== undefined, 'position() after the database was opened');
-    return position;
+  protected get copied(): CopiedWal | undefined {
+    return this.#session;
   }
 
-  protected get shadow(): ShadowWal | undefined {
-    return this.#session?.shadow ?? this.#lastShadow;
+  override async readShadow(index: number, start: number, end: number): Promise<Uint8Array> {
+    if (!this.#meta.ousted) return super.readShadow(index, start, end);
+    throw new LitestreamError('busy', `the lock of ${this.path} is not held at present`);
   }
 
-  onAdvance(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  protected pruningFailed(message: string): void {
+    this.#problem.report(`remove old shadow wal: ${message}`);
   }
 
   /** Has the WAL started over soon, however short it is. */
@@ -247,14 +233,8 @@ export class Database extends ShadowSource implements SegmentSource {
     });
   }
 
-  retainFrom(replica: string, index: number): void {
-    if (this.#retained.get(replica) === index) return;
-    this.#retained.set(replica, index);
-    this.#prune();
-  }
-
-  restartGeneration(reason: string): void {
-    this.#restartReason ??= reason;
+  restartGeneration(reason: string, isFork = false): void {
+    this.#restarts.want(reason, isFork);
     this.#timer.wakeNow();
   }
 
@@ -263,7 +243,7 @@ export class Database extends ShadowSource implements SegmentSource {
       if (!this.#session && this.#closed) return this.#closed.hold();
       if (!this.#session) throw new LitestreamError('busy', `database ${this.path} is not open`);
       const hold = await this.#session.hold();
-      this.#advanced(this.#session);
+      this.advanced(this.#session);
       return hold;
     }, options);
   }
@@ -276,10 +256,10 @@ export class Database extends ShadowSource implements SegmentSource {
       metaPath: this.metaPath,
       mode: this.#closed || (session && !session.writable) ? 'read-only' : session && 'read-write',
       monitorIntervalMs: this.#intervalMs,
-      position: this.#announced,
+      position: this.announced,
       followed: this.followed,
       stopping: this.#stopping,
-      problem: this.#problem.facts(() => existsSync(dirname(this.path))),
+      problem: this.#problem.facts(() => existsSync(dirname(this.path))) ?? session?.problem,
       delay: this.#delay,
       ...(session ? this.#rotation.obstacle(session) : { obstacle: undefined, pin: undefined }),
     };
@@ -296,8 +276,8 @@ export class Database extends ShadowSource implements SegmentSource {
     const sizes = this.#session?.sizes();
     this.stats.sizeBytes = sizes?.databaseBytes ?? 0;
     this.stats.walSizeBytes = sizes?.walBytes ?? 0;
-    this.stats.shadowWalIndex = this.#announced?.index ?? 0;
-    this.stats.shadowWalSizeBytes = this.#announced ? this.indexEnd(this.#announced.index) : 0;
+    this.stats.shadowWalIndex = this.announced?.index ?? 0;
+    this.stats.shadowWalSizeBytes = this.announced ? this.indexEnd(this.announced.index) : 0;
     this.stats.spoolSizeBytes = this.shadow?.sizeBytes() ?? 0;
     return this.stats;
   }
@@ -312,7 +292,13 @@ export class Database extends ShadowSource implements SegmentSource {
   async #tick(): Promise<void> {
     if (this.#stopping) return;
     try {
-      if (this.#session) await this.#follow(this.#session);
+      if (this.#session) {
+        await this.#follow(this.#session);
+        return;
+      }
+      const nowMs = performance.now();
+      const waitMs = Math.max(this.#problem.waitMs(nowMs), this.#restarts.waitMs(nowMs));
+      if (waitMs > 0) this.#timer.wakeIn(waitMs);
       else await this.#open();
     } catch (error) {
       await this.#fail(error);
@@ -323,21 +309,20 @@ export class Database extends ShadowSource implements SegmentSource {
     const nowMs = performance.now();
     const polling = nowMs >= this.#nextPollMs;
     if (polling) this.#nextPollMs = nowMs + this.#intervalMs;
-    if (polling || this.#identityDoubtful) {
-      this.#identityDoubtful = false;
-      if (!session.isCurrent(this.path)) {
-        throw new LitestreamError(
-          'not-found',
-          `database ${this.path} or its wal was moved, replaced or deleted`,
-        );
-      }
+    const looking = polling || this.#identityDoubtful || this.#restarts.isForkDue(nowMs);
+    this.#identityDoubtful = false;
+    const isDue = session.hasNews() && this.#pace.waitMs(nowMs) === 0;
+    // A copy looks at the database file by itself.
+    if (looking || !isDue) session.requireCurrent(looking ? this.path : undefined);
+    if (looking) await this.#checkLocalState(session);
+    this.#clock.look(session.clockDoubt(), this.#restarts);
+    if (this.#restarts.reason !== undefined) await this.#newGeneration(session, this.#restarts.reason);
+    if (this.#lost) {
+      this.#timer.wakeIn(this.#restarts.waitMs(nowMs));
+      return;
     }
-    if (this.#restartReason !== undefined) {
-      const reason = this.#restartReason;
-      this.#restartReason = undefined;
-      await this.#newGeneration(session, reason);
-    } else if (session.hasNews()) {
-      const waitMs = this.#pace.waitMs(nowMs);
+    if (isDue || session.hasNews()) {
+      const waitMs = isDue ? 0 : this.#pace.waitMs(nowMs);
       if (waitMs > 0) this.#timer.wakeIn(waitMs);
       else await this.#sync(session);
     } else {
@@ -349,6 +334,11 @@ export class Database extends ShadowSource implements SegmentSource {
     const looks = [session.relax(), this.#pace.nextLookMs(endMs)].map((ms) => ms ?? Infinity);
     this.#pace.closely = session.unguarded;
     this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, ...looks));
+  }
+
+  async #checkLocalState({ shadow }: CopiedWal): Promise<void> {
+    const state = { meta: this.#meta, shadow, restarts: this.#restarts };
+    if (await checkLocalState(state)) this.#watched.renew();
   }
 
   /** @returns false when a writer was in the way: it is tried again soon */
@@ -363,7 +353,7 @@ export class Database extends ShadowSource implements SegmentSource {
       case 'ok':
         this.stats.totalWalBytes += outcome.copiedBytes;
         this.#delay = undefined;
-        this.#advanced(session);
+        this.advanced(session);
         return true;
       case 'retry':
         this.#delay = { reason: outcome.reason, sinceMs: this.#delay?.sinceMs ?? Date.now() };
@@ -371,28 +361,45 @@ export class Database extends ShadowSource implements SegmentSource {
         this.#timer.wakeIn(RETRY_MS);
         return false;
       case 'lost':
-        this.#delay = undefined;
+        this.#restarts.want(outcome.reason);
+        this.#lost = true;
         await this.#newGeneration(session, outcome.reason);
-        return true;
+        return !this.#lost;
     }
   }
 
+  /** Begins one when it is time for it; the reason stays until then. */
   async #newGeneration(session: DatabaseSession, reason: string): Promise<void> {
+    const waitMs = this.#stopping ? 0 : this.#restarts.waitMs(performance.now());
+    if (waitMs > 0) {
+      const sinceMs = this.#delay?.sinceMs ?? Date.now();
+      if (this.#lost) this.#delay = { reason: `one new generation after the other: ${reason}`, sinceMs };
+      this.#timer.wakeIn(waitMs);
+      return;
+    }
     await session.newGeneration(reason);
-    // What replicas still need was said of the generation that is over.
-    for (const name of this.#retained.keys()) this.#retained.set(name, undefined);
-    this.#advanced(session);
+    this.#changed();
+    this.advanced(session);
+  }
+
+  /** The generation is another one. */
+  #changed(): void {
+    this.#restarts.done();
+    this.#lost = false;
+    this.#delay = undefined;
+    this.forgetRetained();
   }
 
   async #rotateIfDue(session: DatabaseSession): Promise<void> {
     const rotated = await this.#rotation.rotateIfDue(session);
     if (rotated === undefined) return;
-    this.#advanced(session);
+    this.advanced(session);
     if (!rotated) this.#timer.wakeIn(RETRY_MS);
   }
 
   async #open(): Promise<void> {
-    if (this.#closed && this.#restartReason === undefined && this.#closed.isUnchanged()) {
+    if (this.#closed) await this.#checkLocalState(this.#closed);
+    if (this.#closed && this.#restarts.reason === undefined && this.#closed.isUnchanged()) {
       this.#timer.wakeIn(this.#intervalMs);
       return;
     }
@@ -401,10 +408,20 @@ export class Database extends ShadowSource implements SegmentSource {
       const realPath = await findDatabaseFile(this.path);
       await this.#meta.claim();
       this.#delay = undefined;
-      const { metaPath } = this;
-      const opened = await openDatabase({ ...this.#parts, realPath, metaPath, giveUp: this.#restartReason });
+      const giveUp = this.#restarts.reason;
+      const onNewGeneration = (): boolean => beginsGeneration(this.#meta, this.#restarts, !this.announced);
+      const opened = await openDatabase({
+        ...this.#parts,
+        realPath,
+        metaPath: this.metaPath,
+        giveUp,
+        onNewGeneration,
+        doubt: this.#doubt,
+      });
+      if (giveUp !== undefined) this.#changed();
       this.#pageSizeBytes = (opened.kind === 'session' ? opened.session : opened.closed).pageSizeBytes;
-      this.#watchFiles([this.path, realPath, `${realPath}-wal`]);
+      const files = [this.path, realPath, `${realPath}-wal`, `${realPath}-shm`];
+      this.#watched.set([...files, this.metaPath, join(this.metaPath, LOCK_FILE)]);
       if (opened.kind === 'session') this.#follows(opened.session);
       else this.#waitsFor(opened.closed, opened.why);
       this.#markOpened();
@@ -416,10 +433,11 @@ export class Database extends ShadowSource implements SegmentSource {
 
   #follows(session: DatabaseSession): void {
     this.#session = session;
+    this.#doubt = undefined;
     this.#rotation.reset();
     this.#nextPollMs = 0;
     this.#pace.event(true, performance.now());
-    this.#advanced(session);
+    this.advanced(session);
     this.#problem.recovered();
     this.#timer.wakeIn(0);
   }
@@ -427,8 +445,7 @@ export class Database extends ShadowSource implements SegmentSource {
   /** Nobody uses it, and it can only be read: what it holds goes into a snapshot meanwhile. */
   #waitsFor(closed: ClosedDatabase, why: Error): void {
     this.#closed = closed;
-    this.#restartReason = undefined;
-    this.#advanced(closed);
+    this.advanced(closed);
     this.#timer.wakeIn(this.#problem.failed(why, false));
   }
 
@@ -438,11 +455,12 @@ export class Database extends ShadowSource implements SegmentSource {
     await closed?.close();
   }
 
-  async #closeSession(): Promise<void> {
+  async #closeSession(inOrder = false): Promise<void> {
     const session = this.#session;
     this.#session = undefined;
+    this.#lost = false;
     await this.#leaveClosed();
-    if (session) this.#closing = session.close();
+    if (session) this.#closing = session.close(inOrder);
     await this.#closing;
   }
 
@@ -450,43 +468,20 @@ export class Database extends ShadowSource implements SegmentSource {
   async #fail(error: unknown): Promise<void> {
     if (this.#abandoned) return;
     this.#timer.wakeIn(this.#problem.failed(error, this.#session !== undefined));
+    this.#doubt = this.#session?.findDoubt() ?? this.#doubt;
     try {
       await this.#closeSession();
       // The spool goes: the disk is the application's. What was not uploaded is in the snapshot of the next generation.
-      if (hasCode(error, 'disk-full')) {
+      if (hasCode(error, 'disk-full'))
         await rm(join(this.metaPath, 'generations'), { recursive: true, force: true });
-      }
     } catch (closeError) {
       this.#logger.error('cannot let go of the database', { error: messageOf(closeError) });
     }
   }
 
-  #advanced({ position, shadow }: Pick<DatabaseSession, 'position' | 'shadow'>): void {
-    const before = this.#announced;
-    this.#lastShadow = shadow;
-    this.#announced = position;
-    if (before?.generation === position.generation && comparePositions(before, position) === 0) return;
-    if (before?.index !== position.index) this.#prune();
-    for (const listener of this.#listeners) listener();
-  }
-
-  #prune(): void {
-    const needed = [...this.#retained.values()];
-    if (!this.shadow || needed.includes(undefined)) return;
-    const oldest = Math.min(this.#announced?.index ?? 0, ...needed.map((index) => index ?? 0));
-    this.shadow
-      .prune(oldest)
-      .catch((error: unknown) => this.#problem.report(`remove old shadow wal: ${messageOf(error)}`));
-  }
-
-  #watchFiles(paths: readonly string[]): void {
-    for (const unwatch of this.#unwatch) unwatch();
-    this.#unwatch = [...new Set(paths)].map((path) =>
-      this.#parts.watch.add(path, (event) => {
-        if (event === 'rename') this.#identityDoubtful = true;
-        const lookInMs = this.#pace.event(!path.endsWith('-wal'), performance.now());
-        this.#timer.wakeIn(this.#session ? lookInMs : REOPEN_AFTER_EVENT_MS);
-      }),
-    );
+  #fileChanged(event: string, path: string): void {
+    if (event === 'rename') this.#identityDoubtful = true;
+    const lookInMs = this.#pace.event(!path.endsWith('-wal'), performance.now());
+    this.#timer.wakeIn(this.#session ? lookInMs : this.#problem.event());
   }
 }

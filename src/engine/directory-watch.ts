@@ -52,8 +52,8 @@ export class DirectoryWatch {
     };
     try {
       const watcher = watch(directory, { persistent: false }, (event, name) => {
-        const concerned = name === null ? [...listeners.values()] : [listeners.get(name)];
-        for (const set of concerned) for (const listener of set ?? []) listener(event);
+        if (name !== null) for (const listener of listeners.get(name) ?? []) listener(event);
+        else for (const set of listeners.values()) for (const listener of set) listener(event);
       });
       watcher.on('error', (error) => {
         watcher.close();

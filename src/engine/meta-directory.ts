@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { makeDirectories } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { DatabaseLock } from './database-lock.ts';
+import { DatabaseLock, readOwner } from './database-lock.ts';
 import { defaultMetaPath } from './database-path.ts';
 import type { DatabaseOptions } from './options.ts';
 import { placeMetaDirectory } from './read-only-meta.ts';
@@ -26,8 +26,9 @@ export class MetaDirectory {
   readonly #options: MetaDirectoryOptions;
   #path: string;
   #lock: DatabaseLock | undefined;
+  #ousted = false;
   /** Another process is to replace the database file, which was this one then. */
-  #lent: { readonly inode: number | undefined; readonly untilMs: number } | undefined;
+  #lent: { readonly inode: number | undefined; readonly owner: string; readonly untilMs: number } | undefined;
 
   constructor(options: MetaDirectoryOptions) {
     this.#options = options;
@@ -43,15 +44,25 @@ export class MetaDirectory {
     return this.#lock !== undefined;
   }
 
+  /** It was claimed, and another process may have it: nothing is ours to write. */
+  get ousted(): boolean {
+    return this.#ousted;
+  }
+
   /**
-   * Makes and locks it, once.
+   * Makes and locks it, once, and anew when the lock's file is gone or is another one.
+   * @returns whether it has been locked by this call
    * @throws LitestreamError 'busy' when another process replicates the database, 'permission' when there is no place,
    *   'not-found' while it is lent
    */
-  async claim(): Promise<void> {
-    if (this.#lock) return;
+  async claim(): Promise<boolean> {
+    if (this.#lock?.isInPlace === true) return false;
     const { options, stateDirectories, logger, onLocked } = this.#options;
-    if (this.#lent && this.#lent.untilMs > performance.now() && this.#lent.inode === inodeOf(options.path)) {
+    if (this.#lock) {
+      logger.warn('lock file was deleted, and is made anew', { 'meta-path': this.#path });
+      this.oust();
+    }
+    if (this.#lent && this.#lent.untilMs > performance.now() && !this.#wasBorrowed(this.#lent)) {
       throw this.#lentError();
     }
     const path = placeMetaDirectory(options, stateDirectories);
@@ -63,12 +74,14 @@ export class MetaDirectory {
     this.#lock = this.#takeLock(path);
     this.#path = path;
     this.#lent = undefined;
+    this.#ousted = false;
     if (options.metaPath === undefined && path !== defaultMetaPath(options.path)) {
       logger.info('folder of the database is read-only: its meta directory is elsewhere', {
         'meta-path': path,
       });
     }
     await onLocked?.();
+    return true;
   }
 
   #takeLock(path: string): DatabaseLock {
@@ -87,7 +100,27 @@ export class MetaDirectory {
   /** Lets another process replace the database: it is not claimed again before that, unless nothing comes of it. */
   lend(): void {
     this.release();
-    this.#lent = { inode: inodeOf(this.#options.options.path), untilMs: performance.now() + LENT_MS };
+    this.#lent = {
+      inode: inodeOf(this.#options.options.path),
+      owner: readOwner(this.#path),
+      untilMs: performance.now() + LENT_MS,
+    };
+  }
+
+  /** Whether somebody has replaced the file, or has taken the lock, which is not free before the database is restored. */
+  #wasBorrowed({ inode, owner }: { readonly inode: number | undefined; readonly owner: string }): boolean {
+    return inode !== inodeOf(this.#options.options.path) || owner !== readOwner(this.#path);
+  }
+
+  /** Looks for processes that replicate the database without our lock. @throws LitestreamError 'busy' naming one */
+  refuseOthers(): void {
+    this.#lock?.refuseOthers(this.#options.options.path);
+  }
+
+  /** Lets go of it since another process replicates the database, as it seems: until it is claimed again. */
+  oust(): void {
+    this.release();
+    this.#ousted = true;
   }
 
   /** Lets another process replicate the database. */

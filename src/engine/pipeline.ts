@@ -6,7 +6,8 @@ import type { Logger } from '../base/logger.ts';
 import type { Position } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
-import { Database, type DatabaseParts } from './database.ts';
+import type { DatabaseParts } from './database-parts.ts';
+import { Database } from './database.ts';
 import { STORED_END_TIMEOUT_MS, type StoredEnd } from './read-only-continue.ts';
 import { Replica } from './replica.ts';
 import type { DatabaseStats, SnapshotStats } from './stats.ts';
@@ -55,7 +56,15 @@ export class Pipeline {
   #replicas: readonly Replica[];
   #stuck: Lasting | undefined;
   readonly #verifying = new Mutex();
+  #beginTrying: () => void = () => undefined;
+  /** Resolves when start() is called, and then #tried when opening the database was tried once. */
+  readonly #begun: Promise<void> = new Promise((resolve) => {
+    this.#beginTrying = resolve;
+  });
+  #tried: Promise<void> = Promise.resolve();
   #stopping = false;
+  /** In epoch milliseconds, as far as somebody has asked. */
+  #unfollowedSinceMs: number | undefined = Date.now();
   #restarting: Promise<void> = Promise.resolve();
 
   constructor(parts: PipelineParts) {
@@ -95,8 +104,9 @@ export class Pipeline {
   #newReplicas(): readonly Replica[] {
     const { options, openStore, logger } = this.#parts;
     const source = this.#database;
+    const lookIntervalMs = options.monitorIntervalMs;
     const replicas = options.replicas.map(
-      (replica) => new Replica({ options: replica, source, openStore, logger }),
+      (replica) => new Replica({ options: replica, source, openStore, logger, lookIntervalMs }),
     );
     source.stats.replicas.push(...replicas.map(({ stats }) => stats));
     return replicas;
@@ -106,7 +116,10 @@ export class Pipeline {
   async start(): Promise<void> {
     const replicas = this.#replicas;
     const database = this.#database;
-    await database.start();
+    const tried = database.start();
+    this.#tried = tried.catch(() => undefined);
+    this.#beginTrying();
+    await tried;
     void database.opened.then(() => {
       for (const replica of replicas) replica.start();
     });
@@ -136,7 +149,11 @@ export class Pipeline {
   /** @param nowMs epoch milliseconds */
   status(nowMs: number): DatabaseStatus {
     const replicas = this.#replicas.map((replica) => replica.facts());
-    return databaseStatus({ ...this.#database.facts(), stuck: this.#stuck, replicas }, nowMs);
+    if (this.followed) this.#unfollowedSinceMs = undefined;
+    else this.#unfollowedSinceMs ??= nowMs;
+    const unfollowedSinceMs = this.#unfollowedSinceMs;
+    const facts = { ...this.#database.facts(), stuck: this.#stuck, unfollowedSinceMs, replicas };
+    return databaseStatus(facts, nowMs);
   }
 
   /**
@@ -147,9 +164,16 @@ export class Pipeline {
    */
   async sync(signal: AbortSignal): Promise<void> {
     if (this.#replicas.length === 0) throw new LitestreamError('config', `${this.path} has no replica`);
-    const replicas = this.#replicas;
-    const left = new Set(replicas);
+    const left = new Set(this.#replicas);
     try {
+      // Asked while it is being opened for the first time, it is no answer that it is not open.
+      await raceAbort(
+        this.#begun.then(() => this.#tried),
+        signal,
+      );
+      const replicas = this.#replicas;
+      left.clear();
+      for (const replica of replicas) left.add(replica);
       const position: Position = await raceAbort(this.#database.sync(signal), signal);
       const stored = replicas.map(async (replica) => {
         await replica.storedThrough(position, signal);

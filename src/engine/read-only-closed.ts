@@ -42,6 +42,8 @@ export interface ClosedOptions {
   readonly logger: Logger;
   /** Why the generation that the meta directory knows shall not be continued. */
   readonly giveUp?: string | undefined;
+  /** Called before a generation is begun, which may fail. @returns whether another process goes on with the one before */
+  readonly onNewGeneration?: (() => boolean) | undefined;
 }
 
 export class ClosedDatabase {
@@ -87,7 +89,8 @@ export class ClosedDatabase {
       await prepareMetaDirectory(metaPath);
       const known = options.giveUp === undefined ? await knownStart(metaPath) : undefined;
       const continued = known && isSame(known.state, state) ? known.generation : undefined;
-      const shadow = await ShadowWal.create(metaPath, continued);
+      const isFork = continued === undefined && options.onNewGeneration?.() === true;
+      const shadow = await ShadowWal.create(metaPath, { continued, isFork });
       if (continued === undefined) {
         const reason = options.giveUp ?? 'no process has the database open, and it was closed cleanly';
         logger.info('sync: new generation', { generation: shadow.generation, reason });
@@ -146,7 +149,7 @@ export class ClosedDatabase {
 export async function continueClosed(metaPath: string, realPath: string): Promise<ShadowWal | undefined> {
   const known = await knownStart(metaPath);
   if (!known || !isSame(stateOf(realPath), known.state)) return undefined;
-  return ShadowWal.create(metaPath, known.generation);
+  return ShadowWal.create(metaPath, { continued: known.generation });
 }
 
 interface KnownStart {

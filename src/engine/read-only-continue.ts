@@ -72,7 +72,7 @@ export async function continueStored(
 ): Promise<{ follower: WalFollower; shadow: ShadowWal } | undefined> {
   const { metaPath, files, reader, pageSizeBytes, start } = parts;
   for (const { generation, index, offset, checksum } of ends) {
-    const shadow = await ShadowWal.create(metaPath, generation);
+    const shadow = await ShadowWal.create(metaPath, { continued: generation });
     let continued = false;
     try {
       const follower = new WalFollower(files, shadow, reader, emptyChain(index), pageSizeBytes);

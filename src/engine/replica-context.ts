@@ -21,6 +21,8 @@ export interface ReplicaContext {
   readonly logger: Logger;
   /** Without them, for lines that print them in the middle. */
   readonly plainLogger: Logger;
+  /** How often to look whether a local store still holds what was stored, in ms. */
+  readonly lookIntervalMs: number;
   /** The time in epoch milliseconds. */
   readonly now: () => number;
   readonly stats: ReplicaStats;
@@ -41,6 +43,17 @@ export interface ReplicaContext {
     validatedAtMs: number;
     /** The generation whose replication was begun last: something of it may be stored. */
     begun: string | undefined;
+    /** Of the generations that were begun because a verification failed: how many in a row, and when. */
+    failedCount: number;
+    failedAtMs: number | undefined;
+    /** A verification is due at once. */
+    verifyNext: boolean;
+    /** The last generation was given up as another one follows it in the replica: the next one has to find that. */
+    superseded: boolean;
+    /** When something was found to be gone from the replica, by performance.now(): who deletes may not be done. */
+    lostAtMs: number;
+    /** It was warned of commits that are dated in the future. */
+    futureTold: boolean;
   };
 }
 

@@ -6,11 +6,11 @@ import type { FailureStats, ReplicaStats } from './stats.ts';
 
 const REPEAT_MS = 60_000;
 
-/** What a replica does, by the names under which v0.3.13 logs its errors. */
+/** What a replica does; what v0.3.13 does too, by the names under which it logs its errors. */
 export type Activity = FailureStats['activity'];
 
 /** The most important first. */
-const ACTIVITIES: readonly Activity[] = ['monitor', 'snapshotter', 'validation', 'retainer'];
+const ACTIVITIES: readonly Activity[] = ['monitor', 'snapshotter', 'presence', 'validation', 'retainer'];
 
 interface Failure extends FailureStats {
   readonly loggedAtMs: number;
@@ -60,6 +60,11 @@ export class ReplicaFailures {
     this.#failures.delete(activity);
     this.#logger.info(`${activity} recovered`, { after: new LogDuration(this.#now() - failure.sinceMs) });
     this.#updateStats();
+  }
+
+  /** Nobody asks any more whether the activity is well, so nothing is told of it. */
+  forget(activity: Activity): void {
+    if (this.#failures.delete(activity)) this.#updateStats();
   }
 
   #updateStats(): void {

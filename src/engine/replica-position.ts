@@ -1,14 +1,16 @@
 /** Where a replica stands when a process begins: learnt from its listings and its last segment, proven by the source. */
 
-import { hasCode } from '../base/errors.ts';
-import { formatIndex } from '../format/names.ts';
+import { LitestreamError, hasCode } from '../base/errors.ts';
+import { formatIndex, segmentKey, snapshotKey } from '../format/names.ts';
 import type { Position } from '../format/position.ts';
 import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { EncryptionRecord } from './encryption-record.ts';
 import { type SegmentInfo, type SnapshotInfo, listSegments, listSnapshots } from './catalog.ts';
+import { findObject } from './replica-presence.ts';
 import { type SegmentEnd, readSegmentEnd } from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
+import type { SentSegment } from './upload-record.ts';
 
 export interface StartingPoint {
   /** The end of what is stored of the generation; undefined when nothing is. */
@@ -19,8 +21,14 @@ export interface StartingPoint {
   readonly snapshot: SnapshotInfo | undefined;
   /** Time of the oldest snapshot of the generation, in epoch milliseconds. */
   readonly oldestSnapshotAtMs: number | undefined;
+  /** Time of the newest object of the generation, in epoch milliseconds. */
+  readonly newestObjectAtMs?: number | undefined;
   /** Why the generation cannot be continued; undefined when it can. */
   readonly broken: string | undefined;
+  /** All that the replica holds of the generation, in order. */
+  readonly segments: readonly SegmentInfo[];
+  /** Key of the last segment when it is not whole: it is to be written anew. */
+  readonly rewrites: string | undefined;
 }
 
 /** Of a generation that is new: there is nothing to ask a store for. */
@@ -30,6 +38,8 @@ export const NOTHING_STORED: StartingPoint = {
   snapshot: undefined,
   oldestSnapshotAtMs: undefined,
   broken: undefined,
+  segments: [],
+  rewrites: undefined,
 };
 
 export interface Learning {
@@ -40,12 +50,17 @@ export interface Learning {
   readonly recipients: string | undefined;
   /** What was remembered the last time, if something was. */
   readonly record: EncryptionRecord | undefined;
+  /** What was sent last by a process before this one, if that is known. */
+  readonly sent: SentSegment | undefined;
+  /** Whether it is no use to ask a store again whose lists do not show what it holds. */
+  readonly hopeless: boolean;
   readonly signal: AbortSignal;
 }
 
 /**
  * Learns how far `generation` is stored: one LIST of its snapshots, one of its segments, and one or two GETs.
  * What it finds to be stored belongs to the source's chain; else `broken` says why not.
+ * @throws LitestreamError 'unavailable' when the lists do not show what is there: ask again
  */
 export async function learnPosition(learning: Learning): Promise<StartingPoint> {
   const { store, generation, signal } = learning;
@@ -55,7 +70,19 @@ export async function learnPosition(learning: Learning): Promise<StartingPoint> 
   ]);
   const snapshot = snapshots.at(-1);
   const oldestSnapshotAtMs = snapshots[0]?.createdAt.getTime();
-  const unknown = { stored: undefined, end: undefined, snapshot, oldestSnapshotAtMs };
+  const times = [snapshot, segments.at(-1)].map((object) => object?.createdAt.getTime() ?? -Infinity);
+  const newestObjectAtMs = (snapshot ?? segments[0]) ? Math.max(...times) : undefined;
+  const unknown = {
+    stored: undefined,
+    end: undefined,
+    snapshot,
+    oldestSnapshotAtMs,
+    newestObjectAtMs,
+    segments,
+    rewrites: undefined,
+  };
+  const unlike = learning.sent && (await compareWithSent(learning, learning.sent, { snapshot, segments }));
+  if (unlike !== undefined) return { ...unknown, broken: unlike };
   const hole = findHole(snapshot, segments);
   if (hole !== undefined) return { ...unknown, broken: hole };
   const mixed = snapshots.length + segments.length > 0 ? encryptionChange(learning) : undefined;
@@ -63,7 +90,60 @@ export async function learnPosition(learning: Learning): Promise<StartingPoint> 
   const end = await findEnd(learning, { snapshot, segments });
   if (typeof end === 'string') return { ...unknown, broken: end };
   const stored = end && { generation, index: end.index, offset: end.offset };
-  return { ...unknown, stored, end: end && 'checksum' in end ? end : undefined, broken: undefined };
+  const last = segments.at(-1);
+  const isWhole =
+    !last || !end || last.index < end.index || (last.index === end.index && last.offset < end.offset);
+  return {
+    ...unknown,
+    stored,
+    end: end && 'checksum' in end ? end : undefined,
+    broken: undefined,
+    rewrites: isWhole ? undefined : last.key,
+  };
+}
+
+/**
+ * Compares what the lists show with what a process before this one has stored. An object that is not shown is asked for by
+ * its name: a list may be old, cut or empty, and who believed it would store again, from an older place, over what is there.
+ * @returns why the generation cannot be continued, if it cannot
+ * @throws LitestreamError 'unavailable' when the lists do not show what is there
+ */
+async function compareWithSent(
+  { store, generation, hopeless, signal }: Learning,
+  sent: SentSegment,
+  { snapshot, segments }: Contents,
+): Promise<string | undefined> {
+  if (sent.generation !== generation) return undefined;
+  const shown = new Set(segments.map(({ key }) => key));
+  const notShown = (key: string): string => {
+    const message = `the store's list does not show ${key}, which is there`;
+    if (hopeless) return message;
+    throw new LitestreamError('unavailable', `${message}: asked again in a moment`);
+  };
+  const { before } = sent;
+  const sentKey = segmentKey(generation, sent.index, sent.start);
+  if (!shown.has(sentKey) && (await findObject(store, sentKey, { signal }))) return notShown(sentKey);
+  if (!before) return undefined;
+  const { last, since, count } = before;
+  // Of a newer snapshot, or of v0.3.13's, only the newest objects are needed.
+  if (since !== undefined && snapshot && snapshot.index > since) return undefined;
+  const snapshotSent =
+    since === undefined || snapshot?.index === since ? undefined : snapshotKey(generation, since);
+  if (snapshotSent !== undefined && (await findObject(store, snapshotSent, { signal })))
+    return notShown(snapshotSent);
+  const lastKey = segmentKey(generation, last.index, last.start);
+  if (!shown.has(lastKey)) {
+    if (await findObject(store, lastKey, { signal })) return notShown(lastKey);
+    return `replica no longer holds ${lastKey}`;
+  }
+  const isCounted = ({ index, offset }: SegmentInfo): boolean =>
+    index >= (since ?? 0) && (index < last.index || (index === last.index && offset <= last.start));
+  const shownCount = segments.filter(isCounted).length;
+  if (shownCount === count || (since === undefined && snapshot)) return undefined;
+  if (shownCount > count) return `replica holds ${shownCount} wal segments where ${count} were stored`;
+  const lacks = `replica shows ${shownCount} of the ${count} wal segments that were stored`;
+  if (hopeless) return lacks;
+  throw new LitestreamError('unavailable', `${lacks}: asked again in a moment`);
 }
 
 /** A generation has one kind of objects: who could read some of them only could restore nothing. */

@@ -1,17 +1,30 @@
 /** How far one replica has stored one generation, in memory: the upload of segments in order, and who waits for it. */
 
 import { abortedError, throwIfAborted } from '../base/concurrency.ts';
-import { LitestreamError, assert } from '../base/errors.ts';
+import { LitestreamError, assert, hasCode } from '../base/errors.ts';
 import { formatDuration } from '../base/duration.ts';
 import type { Logger } from '../base/logger.ts';
+import { segmentKey } from '../format/names.ts';
+import type { Origin } from '../format/origin-frame.ts';
 import { type Position, comparePositions, formatPosition } from '../format/position.ts';
 import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { EncryptionMemory } from './encryption-record.ts';
-import { type SegmentEnd, type SegmentRange, nextSegment, nextStart, putSegment } from './replica-segment.ts';
+import type { ReplicaOrigin } from './replica-origin.ts';
+import { type Finding, asSent } from './replica-presence.ts';
+import {
+  type PutSegmentOptions,
+  type SegmentEnd,
+  type SegmentRange,
+  type StoredSegment,
+  nextSegment,
+  nextStart,
+  putSegment,
+} from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
 import type { ReplicaStats } from './stats.ts';
-import { UploadRecord } from './upload-record.ts';
+import type { StoredObjects } from './stored-objects.ts';
+import type { UploadRecord } from './upload-record.ts';
 
 export interface ProgressContext {
   readonly store: ObjectStore;
@@ -19,6 +32,22 @@ export interface ProgressContext {
   readonly logger: Logger;
   readonly stats: ReplicaStats;
   readonly memory: EncryptionMemory;
+  /** What the replica holds of the generation; kept up to date. */
+  readonly held: StoredObjects;
+  /** Undefined where a process that is gone leaves nothing under way. */
+  readonly uploads: UploadRecord | undefined;
+  /** Called when another process has written the object of that key; gives the reason to give the generation up. */
+  readonly onForeign: (finding: Finding) => string;
+  readonly origin: Pick<ReplicaOrigin, 'ofSegment'>;
+}
+
+export interface ProgressStart {
+  /** End of what the replica holds; undefined: nothing, until begin() says where to start. */
+  readonly stored: Position | undefined;
+  /** End of its last segment, if it has one. */
+  readonly end?: SegmentEnd | undefined;
+  /** Of an object that is not whole, and is to be written anew. */
+  readonly rewrites?: string | undefined;
 }
 
 interface Waiter {
@@ -41,21 +70,20 @@ export class ReplicaProgress {
   #end: SegmentEnd | undefined;
   /** The range whose upload failed: stored again as it was, since the failed request may still take effect. */
   #pending: SegmentRange | undefined;
-  /** The same for what another process has sent. A local store does nothing for a process that is gone. */
-  readonly #uploads: UploadRecord | undefined;
+  /** What its trailer says beside what is in it. */
+  #says: { readonly previous: SegmentEnd | undefined; readonly origin: Origin | undefined } | undefined;
+  #rewrites: string | undefined;
+  /** Key of the segment that was sent last, here or by a process before this one. */
+  #attempted: string | undefined;
   readonly #waiters = new Set<Waiter>();
 
-  /**
-   * @param generation the source's generation
-   * @param stored end of what the replica holds of it; undefined: nothing, until begin() says where to start
-   * @param end of its last segment, if it has one
-   */
-  constructor(context: ProgressContext, generation: string, stored: Position | undefined, end?: SegmentEnd) {
+  /** @param generation the source's generation */
+  constructor(context: ProgressContext, generation: string, { stored, end, rewrites }: ProgressStart) {
     this.#context = context;
     this.generation = generation;
     this.#end = end;
-    const { store, source, stats, logger } = context;
-    if (!store.capabilities.local) this.#uploads = new UploadRecord(source.metaPath, stats.name, logger);
+    context.stats.lastCommitMs = end?.timeMs;
+    this.#rewrites = rewrites;
     if (stored) this.#advance(stored);
   }
 
@@ -124,20 +152,31 @@ export class ReplicaProgress {
   }
 
   async #next(stored: Position): Promise<SegmentRange | undefined> {
-    const next = await nextSegment(this.#context.source, stored);
-    return next && this.#uploads ? this.#uploads.asBefore(next) : next;
+    const { source, uploads } = this.#context;
+    const next = await nextSegment(source, stored);
+    const sent = await uploads?.recall();
+    if (sent) this.#attempted ??= segmentKey(sent.generation, sent.index, sent.start);
+    return next && uploads ? uploads.asBefore(next) : next;
   }
 
   async #put(range: SegmentRange, signal: AbortSignal): Promise<void> {
-    const { store, source, logger, stats, memory } = this.#context;
+    const { logger, stats, memory, uploads, held, origin } = this.#context;
     const { generation, index, start, end } = range;
     const position = formatPosition({ generation, index, offset: start });
     logger.debug('write wal segment', { position });
     const startedAtMs = performance.now();
-    await this.#uploads?.sending(range);
-    this.#end = await putSegment(store, source, range, { previous: this.#end, signal });
+    await uploads?.sending(range, held.summary());
+    held.sending(range);
+    // Once for each range: stored again, the object has the same bytes.
+    this.#says ??= { previous: this.#end, origin: origin.ofSegment(this.#end === undefined) };
+    const stored = await this.#store(range, { ...this.#says, signal });
+    this.#says = undefined;
+    this.#end = stored.end;
+    stats.lastCommitMs = stored.end.timeMs;
+    held.stored(range, { ...stored, checksum: stored.end.checksum });
     await memory.stored({ start, end: this.#end });
     this.#pending = undefined;
+    this.#rewrites = undefined;
     stats.walBytes += end - start;
     stats.lastUploadAtMs = Date.now();
     logger.debug('wal segment written', {
@@ -146,6 +185,31 @@ export class ReplicaProgress {
       sz: end - start,
     });
     this.#advance({ generation, index, offset: end });
+  }
+
+  /** Overwrites nothing but what is known to be no whole object. What is there already may be of a repeated request. */
+  async #store(range: SegmentRange, options: Omit<PutSegmentOptions, 'ifAbsent'>): Promise<StoredSegment> {
+    const { store, source, held, onForeign } = this.#context;
+    const { generation, index, start } = range;
+    const key = segmentKey(generation, index, start);
+    const { signal } = options;
+    const repeats = this.#attempted === key;
+    this.#attempted = key;
+    try {
+      return await putSegment(store, source, range, { ...options, ifAbsent: key !== this.#rewrites });
+    } catch (error) {
+      if (!hasCode(error, 'exists')) throw error;
+    }
+    try {
+      const found = await asSent({ store, source, held, signal }, range);
+      if ('end' in found) return found;
+      throw new LitestreamError('gap', onForeign(found));
+    } catch (error) {
+      if (!hasCode(error, 'encrypted')) throw error;
+      // Who cannot read it knows no more than whether it was sent before.
+      if (repeats) return await putSegment(store, source, range, { ...options, ifAbsent: false });
+      throw new LitestreamError('gap', onForeign({ kind: 'foreign', key }));
+    }
   }
 
   #advance(stored: Position): void {

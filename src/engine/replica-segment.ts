@@ -4,6 +4,7 @@ import { LitestreamError, assert, wrapError } from '../base/errors.ts';
 import { type Lz4End, decodeLz4Frame, encodeLz4Frame, encodeLz4FrameBytes } from '../format/lz4-frame.ts';
 import { segmentKey } from '../format/names.ts';
 import { type ChainEnd, encodeTrailer } from '../format/object-trailer.ts';
+import type { Origin } from '../format/origin-frame.ts';
 import type { Position } from '../format/position.ts';
 import {
   WAL_FRAME_HEADER_SIZE,
@@ -114,18 +115,35 @@ export interface SegmentEnd extends ChainEnd {
   readonly timeMs: number | undefined;
 }
 
+export interface StoredSegment {
+  readonly end: SegmentEnd;
+  /** In the store. */
+  readonly sizeBytes: number;
+  /** By the store, as is its version. */
+  readonly modifiedAt: Date;
+  readonly version?: string | undefined;
+}
+
+export interface PutSegmentOptions {
+  /** End of the segment before it in the replica, if there is one. */
+  readonly previous: SegmentEnd | undefined;
+  /** Which generations its own follows, if it shall say so. */
+  readonly origin?: Origin | undefined;
+  readonly signal: AbortSignal;
+  /** Leaves an object that is there as it is, where the store can tell. */
+  readonly ifAbsent: boolean;
+}
+
 /**
  * Stores a segment. Idempotent: the same range gives the same object. Memory is bounded whatever the range.
- * @param previous end of the segment before it in the replica, if there is one
- * @returns its end
- * @throws LitestreamError 'unsupported' when its offset does not fit into the format's names
+ * @throws LitestreamError 'unsupported' when its offset does not fit into the format's names, 'exists'
  */
 export async function putSegment(
   store: ObjectStore,
   source: SegmentSource,
   range: SegmentRange,
-  { previous, signal }: { readonly previous: SegmentEnd | undefined; readonly signal: AbortSignal },
-): Promise<SegmentEnd> {
+  { previous, origin, signal, ifAbsent }: PutSegmentOptions,
+): Promise<StoredSegment> {
   const { generation, index, start, end } = range;
   const key = segmentKey(generation, index, start);
   const sizeBytes = end - start;
@@ -140,15 +158,27 @@ export async function putSegment(
     timeMs: Math.max(timeMs, floorMs),
   }));
   const { pageSizeBytes } = source;
-  const trailer = encodeTrailer({ kind: 'segment', ...range, pageSizeBytes, checksum, previous, commits });
+  const said = { pageSizeBytes, checksum, previous, commits, origin };
+  const trailer = encodeTrailer({ kind: 'segment', ...range, ...said });
   const options = { contentSizeBytes: sizeBytes, trailer: () => trailer };
   const body = data ? encodeLz4FrameBytes(data, options) : encodeLz4Frame(readChunks(source, range), options);
   try {
-    await store.put(key, body, { signal, sizeHintBytes: sizeBytes + trailer.byteLength });
+    const stored = await store.put(key, body, {
+      signal,
+      sizeHintBytes: sizeBytes + trailer.byteLength,
+      ifAbsent,
+    });
+    const timeMs = commits.at(-1)?.timeMs;
+    const storedEnd = { index, offset: end, checksum, timeMs };
+    return {
+      end: storedEnd,
+      sizeBytes: stored.sizeBytes,
+      modifiedAt: stored.modifiedAt,
+      version: stored.version,
+    };
   } catch (error) {
     throw wrapError(error, `write wal segment ${key}`);
   }
-  return { index, offset: end, checksum, timeMs: commits.at(-1)?.timeMs };
 }
 
 /**

@@ -5,6 +5,7 @@
 
 import { backoffDelayMs, isTimeout, linkSignals, throwIfAborted } from '../base/concurrency.ts';
 import { messageOf } from '../base/errors.ts';
+import { generationPrefix } from '../format/names.ts';
 import { formatPosition } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { ReplicaContext } from './replica-context.ts';
@@ -13,10 +14,13 @@ import type { ReplicaProgress } from './replica-progress.ts';
 import { pause } from './replica-wait.ts';
 import { supersedes, writeVerification } from './verification-record.ts';
 import { sweepVerificationFolders } from './verify-folder.ts';
-import type { VerificationDepth, VerificationResult } from './verification-result.ts';
+import type { Problem, VerificationDepth, VerificationResult } from './verification-result.ts';
 
 /** Each attempt reads the database. */
 const RETRY = { baseMs: 1000, maxMs: 10 * 60_000 } as const;
+
+/** Each new generation costs a snapshot. */
+const RENEWAL = { baseMs: 3600_000, maxMs: 24 * 3600_000 } as const;
 
 /** A generation of a replica that can be restored. */
 export interface VerificationTarget {
@@ -24,6 +28,8 @@ export interface VerificationTarget {
   readonly progress: ReplicaProgress;
   /** The newest snapshot as far as is known; undefined: there is none to restore from. */
   readonly snapshotKey: () => string | undefined;
+  /** The next upload does not wait for its interval. */
+  readonly hurry: () => void;
   /** Fires when the generation is over. */
   readonly signal: AbortSignal;
 }
@@ -36,9 +42,10 @@ export async function keepVerifying(context: ReplicaContext, target: Verificatio
   const { options, schedule, stopping, now, bell, failures } = context;
   const intervalMs = options.validationIntervalMs;
   await context.verifying.run(() => sweep(context), { signal: target.signal });
-  if (intervalMs <= 0) return;
+  if (intervalMs <= 0 && !schedule.verifyNext) return;
   for (let attempt = 0; ;) {
-    await waitUntil(context, schedule.validatedAtMs + intervalMs, target.signal);
+    if (!schedule.verifyNext)
+      await waitUntil(context, { sinceMs: schedule.validatedAtMs, intervalMs }, target.signal);
     while (target.snapshotKey() === undefined && !stopping.aborted) await bell.wait(target.signal);
     if (stopping.aborted) return;
     const result = await untilStop(context, target);
@@ -50,6 +57,8 @@ export async function keepVerifying(context: ReplicaContext, target: Verificatio
     }
     attempt = 0;
     schedule.validatedAtMs = now();
+    schedule.verifyNext = false;
+    if (intervalMs <= 0) return;
   }
 }
 
@@ -92,7 +101,7 @@ export async function verifyTarget(
   { depth, signal }: { readonly depth: VerificationDepth; readonly signal: AbortSignal },
 ): Promise<VerificationResult> {
   const { source, options, logger, verifying } = context;
-  const { store, progress, snapshotKey } = target;
+  const { store, progress, snapshotKey, hurry } = target;
   // Loaded by those who verify only.
   const { verify } = await import('./verify.ts');
   return verifying.run(
@@ -105,17 +114,42 @@ export async function verifyTarget(
         depth,
         retentionMs: options.retentionMs,
         signal,
-        storedThrough: (position) => progress.storedThrough(position, { signal, failFast: false }),
+        storedThrough: (position) => {
+          hurry();
+          return progress.storedThrough(position, { signal, failFast: false });
+        },
         unstored: () => context.stats.lastError,
         snapshotKey,
       });
       // Given up by whoever asked, it says nothing; given up for its time limit, it does.
-      if (result.result !== 'inconclusive' || !signal.aborted || isTimeout(signal))
+      if (result.result !== 'inconclusive' || !signal.aborted || isTimeout(signal)) {
         await report(context, result);
+        renew(context, target, result);
+      }
       return result;
     },
     { signal },
   );
+}
+
+/**
+ * What cannot be restored from the present generation is not mended by storing more of it: another one begins by itself, and
+ * is verified in its turn. When that fails too it is something else, and takes longer and longer to be tried again.
+ */
+function renew(context: ReplicaContext, { progress }: VerificationTarget, result: VerificationResult): void {
+  const { schedule, source, now } = context;
+  if (result.result === 'ok') schedule.failedCount = 0;
+  if (result.result !== 'failed' || !progress.isCurrent()) return;
+  const prefix = generationPrefix(progress.generation);
+  // A live database that is damaged itself is not mended by storing it anew.
+  const isMended = ({ object, page }: Problem): boolean => object?.startsWith(prefix) ?? page !== null;
+  if (!result.problems.some(isMended)) return;
+  const waitMs = schedule.failedCount === 0 ? 0 : backoffDelayMs(schedule.failedCount - 1, RENEWAL);
+  if (now() - (schedule.failedAtMs ?? -Infinity) < waitMs) return;
+  schedule.failedCount++;
+  schedule.failedAtMs = now();
+  schedule.verifyNext = true;
+  source.restartGeneration(`verification failed: ${result.message}`);
 }
 
 /** An inconclusive result proves nothing: it does not take the place of a failure. */

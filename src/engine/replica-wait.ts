@@ -1,6 +1,6 @@
 /** How the activities of a replica wait: for the next event, or for a time that a stop cuts short. */
 
-import { abortedError, throwIfAborted } from '../base/concurrency.ts';
+import { abortedError, linkSignals, throwIfAborted } from '../base/concurrency.ts';
 
 /** The longest delay that setTimeout takes; longer ones would fire at once. */
 const MAX_TIMER_MS = 0x7fff_ffff;
@@ -17,6 +17,20 @@ export class Bell {
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     for (const wake of waiting) wake();
+  }
+
+  /** Resolves at the next ring, after `ms`, or when `cut` fires; rejects with 'aborted' when `signal` fires. */
+  async waitWithin(ms: number, signal: AbortSignal, cut: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const { signal: either, unlink } = linkSignals(signal, over.signal);
+    const quietly = (waiting: Promise<void>): Promise<void> => waiting.catch(() => undefined);
+    try {
+      await Promise.race([quietly(this.wait(either)), quietly(pause(ms, either, cut))]);
+      throwIfAborted(signal);
+    } finally {
+      over.abort();
+      unlink();
+    }
   }
 
   /** Resolves at the next ring; rejects with 'aborted' when `signal` fires. */
@@ -65,4 +79,36 @@ export function pause(ms: number, signal: AbortSignal, cut?: AbortSignal): Promi
     signal.addEventListener('abort', onAbort, { once: true });
     cut?.addEventListener('abort', onCut, { once: true });
   });
+}
+
+/** A wait that somebody cuts short, be it before it begins. */
+export class Hurry {
+  #wanted = false;
+  #cut = new AbortController();
+
+  /** Whether it was asked for since the last done(). */
+  get wanted(): boolean {
+    return this.#wanted;
+  }
+
+  want(): void {
+    this.#wanted = true;
+    this.#cut.abort();
+  }
+
+  done(): void {
+    this.#wanted = false;
+  }
+
+  /** As pause(), and over at once when somebody is in a hurry. */
+  async pause(ms: number, signal: AbortSignal, stopping: AbortSignal): Promise<void> {
+    if (this.#wanted) return;
+    this.#cut = new AbortController();
+    const { signal: cut, unlink } = linkSignals(stopping, this.#cut.signal);
+    try {
+      await pause(ms, signal, cut);
+    } finally {
+      unlink();
+    }
+  }
 }

@@ -25,6 +25,8 @@ import type { VerificationDepth, VerificationResult } from './verification-resul
 
 /** How long calls that were aborted may take to end before a stop no longer waits for them. */
 const ABORT_GRACE_MS = 500;
+/** A monitor-interval of a few nanoseconds, which `5` means, must not keep a disk busy. */
+const MIN_LOOK_INTERVAL_MS = 10;
 
 export interface ReplicaDependencies {
   readonly options: ReplicaOptions;
@@ -33,6 +35,8 @@ export interface ReplicaDependencies {
   readonly openStore: (config: StoreConfig) => Promise<ObjectStore>;
   /** Without attributes of the database and the replica: they are added here. */
   readonly logger: Logger;
+  /** How often to look whether a local store still holds what was stored, in ms; a second by default. */
+  readonly lookIntervalMs?: number;
   /** The time in epoch milliseconds; the system's by default. */
   readonly clock?: () => number;
 }
@@ -48,10 +52,13 @@ export class Replica {
   #running: Promise<void> | undefined;
   #unsubscribe: (() => void) | undefined;
   #current: GenerationReplication | undefined;
+  /** As long as nothing can be restored. */
+  #unready: { sinceMs: number; movedAtMs: number; activity: number } | undefined;
   /** Where the store is, without secrets; undefined before it was opened. */
   #location: string | undefined;
 
-  constructor({ options, source, openStore, logger, clock = Date.now }: ReplicaDependencies) {
+  constructor(dependencies: ReplicaDependencies) {
+    const { options, source, openStore, logger, lookIntervalMs = 1000, clock = Date.now } = dependencies;
     this.stats = newReplicaStats(options.name, options.store.type);
     const ownLogger = logger.with({ db: source.path, replica: options.name });
     this.#context = {
@@ -59,6 +66,7 @@ export class Replica {
       source,
       logger: ownLogger,
       plainLogger: logger,
+      lookIntervalMs: Math.max(MIN_LOOK_INTERVAL_MS, lookIntervalMs),
       now: clock,
       stats: this.stats,
       failures: new ReplicaFailures(ownLogger, clock, this.stats),
@@ -71,6 +79,12 @@ export class Replica {
         retentionSettled: false,
         validatedAtMs: clock(),
         begun: undefined,
+        failedCount: 0,
+        failedAtMs: undefined,
+        verifyNext: false,
+        superseded: false,
+        lostAtMs: -Infinity,
+        futureTold: false,
       },
     };
   }
@@ -119,12 +133,18 @@ export class Replica {
 
   /**
    * Uploads without regard to the sync interval. Resolves when everything up to `position` can be restored from the
-   * store; rejects with 'aborted' when `signal` fires, and not before: what fails is tried again.
+   * store, which is asked whether it still has the newest of it; rejects with 'aborted' when `signal` fires, and not
+   * before: what fails is tried again.
    */
   async storedThrough(position: Position, signal: AbortSignal): Promise<void> {
-    while (this.#current?.holds(position) !== true) {
-      this.#current?.hurry();
-      await this.#context.bell.wait(signal);
+    for (;;) {
+      const current = this.#current;
+      if (current?.holds(position) !== true) {
+        current?.hurry();
+        await this.#context.bell.wait(signal);
+      } else if (await current.stillThere(signal)) {
+        return;
+      }
     }
   }
 
@@ -149,7 +169,7 @@ export class Replica {
 
   /**
    * Verifies what is stored, when there is a snapshot to restore from and nothing else verifies it; again when a new
-   * generation begins meanwhile.
+   * generation begins before anything was found.
    * @throws LitestreamError 'aborted' when `signal` fires before it is begun, or replication ends
    */
   async verify(depth: VerificationDepth, signal: AbortSignal): Promise<VerificationResult> {
@@ -162,7 +182,8 @@ export class Replica {
       }
       const all = AbortSignal.any([signal, stopping, target.signal]);
       const result = await verifyTarget(this.#context, target, { depth, signal: all });
-      if (!target.signal.aborted || signal.aborted || stopping.aborted) return result;
+      const isOver = target.signal.aborted && !signal.aborted && !stopping.aborted;
+      if (!isOver || result.result === 'failed') return result;
     }
   }
 
@@ -173,6 +194,7 @@ export class Replica {
       stats: this.stats,
       location: this.#location,
       syncIntervalMs: this.#context.options.syncIntervalMs,
+      unready: this.#watchStart(current?.restorable === true),
       replication: current && {
         learnt: current.learnt,
         restorable: current.restorable,
@@ -180,6 +202,16 @@ export class Replica {
         lag: current.lag,
       },
     };
+  }
+
+  /** Since when nothing can be restored, and whether something has moved since it was asked the last time. */
+  #watchStart(restorable: boolean): ReplicaFacts['unready'] {
+    if (restorable) return (this.#unready = undefined);
+    const { activity } = this.stats.requests;
+    const nowMs = this.#context.now();
+    const { sinceMs = nowMs } = this.#unready ?? {};
+    if (this.#unready?.activity !== activity) this.#unready = { sinceMs, movedAtMs: nowMs, activity };
+    return this.#unready;
   }
 
   async #end(): Promise<void> {

@@ -2,7 +2,7 @@
 
 import type { Logger } from '../base/logger.ts';
 import { LitestreamError, assert, messageOf } from '../base/errors.ts';
-import { checkSqliteVersion } from '../sqlite/connection.ts';
+import { sqliteDriver } from '../sqlite/driver.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { StoreConfig } from '../storage/store-config.ts';
 import { Checkpointer } from './checkpointer.ts';
@@ -52,12 +52,13 @@ export class Replicator {
    * Starts following all databases. Resolves when each has been tried once: a database that is missing or a store
    * that does not answer holds up nobody and is tried again in the background.
    * @throws LitestreamError 'busy' when another process replicates one of them (all are let go of again),
-   *   'unsupported' when SQLite is too old
+   *   'unsupported' when there is no SQLite that can be used
    */
   async start(): Promise<void> {
     assert(!this.#started, 'a replicator starts once');
     this.#started = true;
-    checkSqliteVersion();
+    // Without SQLite nothing can be replicated, and waiting changes nothing.
+    sqliteDriver();
     const { databases, logger, openStore, onLocked, stateDirectories } = this.#options;
     for (const options of databases) {
       const pipeline: Pipeline = new Pipeline({

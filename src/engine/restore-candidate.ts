@@ -14,6 +14,10 @@ export interface Candidate {
   /** Whether `segments` was cut by the target's time. */
   readonly all: readonly SegmentInfo[];
   readonly newestMs: number;
+  /** When the store got the newest of these objects, in epoch milliseconds; -Infinity without any. */
+  readonly storedMs: number;
+  /** Whether the generation has no snapshot at all, of whatever time. */
+  readonly headless: boolean;
   readonly end: { readonly index: number; readonly offset: number };
   readonly reach: Reach | undefined;
 }
@@ -26,7 +30,29 @@ function reachingCandidate(replica: string, listing: GenerationListing, reach: R
   const { newestMs } = reach;
   const end = endOf(snapshots, segments);
   const offset = reach.endOffset ?? end.offset;
-  return { replica, generation, snapshots, segments, all, newestMs, end: { ...end, offset }, reach };
+  const storedMs = newestOf(snapshots, segments);
+  const headless = listing.snapshots.length === 0;
+  return {
+    replica,
+    generation,
+    snapshots,
+    segments,
+    all,
+    newestMs,
+    storedMs,
+    headless,
+    end: { ...end, offset },
+    reach,
+  };
+}
+
+/** When the store got the newest of them, in epoch milliseconds; -Infinity: there is none. */
+export function newestOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInfo[]): number {
+  // Not Math.max(...times): there may be more objects than a call takes arguments.
+  return [...snapshots, ...segments].reduce(
+    (ms, { createdAt }) => Math.max(ms, createdAt.getTime()),
+    -Infinity,
+  );
 }
 
 function endOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInfo[]): Candidate['end'] {
@@ -49,14 +75,16 @@ export function candidateOf(
   const snapshots = listing.snapshots.filter((snapshot) => thereFromMs(snapshot) <= limit);
   const first = listing.segments.findIndex((segment) => thereFromMs(segment) > limit);
   const segments = first < 0 ? listing.segments : listing.segments.slice(0, first);
-  const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
+  const storedMs = newestOf(snapshots, segments);
   return {
     replica,
     generation: listing.generation,
     snapshots,
     segments,
     all: listing.segments,
-    newestMs: times.reduce((a, b) => Math.max(a, b), -Infinity),
+    newestMs: storedMs,
+    storedMs,
+    headless: listing.snapshots.length === 0,
     end: endOf(snapshots, segments),
     reach: undefined,
   };

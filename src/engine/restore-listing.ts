@@ -2,9 +2,18 @@
 
 import { Semaphore } from '../base/concurrency.ts';
 import { hasCode, wrapError, type LitestreamError } from '../base/errors.ts';
+import type { Position } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { listGenerations, listSegments, listSnapshots } from './catalog.ts';
-import type { GenerationListing, Reach, ReplicaListing, RestoreTarget } from './restore-plan.ts';
+import type { PathFinder } from './path-finder.ts';
+import { readOrigin } from './read-origin.ts';
+import {
+  GapError,
+  type GenerationListing,
+  type Reach,
+  type ReplicaListing,
+  type RestoreTarget,
+} from './restore-plan.ts';
 import { readReach } from './restore-reach.ts';
 
 export interface NamedStore {
@@ -20,6 +29,8 @@ export interface ListOptions {
   /** What is to be restored: where listings cannot tell what belongs to it, the objects are asked. */
   readonly target: RestoreTarget;
   readonly signal?: AbortSignal | undefined;
+  /** Where segments do not simply follow each other. */
+  readonly finder?: PathFinder | undefined;
 }
 
 export interface Listings {
@@ -63,22 +74,31 @@ function generationsOf(listed: readonly ReplicaListing[]): ReadonlySet<string> {
 async function addReach(
   replicas: readonly NamedStore[],
   { listed, failed }: Listings,
-  { target, parallelism, signal }: ListOptions,
+  { target, parallelism, signal, finder }: ListOptions,
 ): Promise<Listings> {
   const requests = new Semaphore(parallelism);
   const isExact = target.timestamp !== undefined || target.upTo !== undefined;
+  // Which of them is the latest.
+  const isOrdered = target.upTo === undefined && generationsOf(listed).size > 1;
   const lenient = target.bestEffort === true || (!isExact && generationsOf(listed).size === 1);
   const outcomes = await Promise.allSettled(
     listed.map(async ({ name, generations }) => {
       const store = replicas.find((replica) => replica.name === name)?.store;
       if (store === undefined) return { name, generations };
-      const read = async (listing: GenerationListing): Promise<GenerationListing> => {
+      const read = async (all: GenerationListing): Promise<GenerationListing> => {
+        const listing = finder?.follow(name, all) ?? all;
         const reading = (): Promise<Reach | undefined> => readReach(store, listing, target, signal);
+        const origin = isOrdered
+          ? await requests.run(() => readOrigin(store, listing, signal), { signal })
+          : undefined;
         try {
-          return { ...listing, reach: await requests.run(reading, { signal }) };
+          return { ...listing, origin, reach: await requests.run(reading, { signal }) };
         } catch (error) {
+          if (error instanceof GapError && finder && (await findWay(finder, { name, store }, error.start))) {
+            return await read(all);
+          }
           // Then its objects are of the times that the store gives them.
-          if (lenient && hasCode(error, 'corrupt', 'unsupported', 'gap')) return listing;
+          if (lenient && hasCode(error, 'corrupt', 'unsupported', 'gap')) return { ...listing, origin };
           throw error;
         }
       };
@@ -98,6 +118,13 @@ async function addReach(
     failedNow.push({ name, error });
   }
   return { listed: reaching, failed: failedNow };
+}
+
+/** Whether there is a way where something seems to be missing, which was not known. */
+async function findWay(finder: PathFinder, replica: NamedStore, place: Position): Promise<boolean> {
+  const { generation, index } = place;
+  if (finder.knows(replica.name, generation, index)) return false;
+  return 'path' in (await finder.find(replica, place, undefined));
 }
 
 async function listReplica(

@@ -3,10 +3,10 @@
  * nothing is left behind, and nothing that was there before is touched.
  */
 
-import { lstat, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { link, lstat, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { makeDirectories, syncDirectory } from '../base/durable-file.ts';
+import { NO_LINKS, makeDirectories, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -48,6 +48,25 @@ async function identityOf(paths: readonly string[]): Promise<string> {
   return stats.map(({ ino, size, mtimeMs }, i) => `${paths[i]}:${ino}:${size}:${mtimeMs}`).join(' ');
 }
 
+/**
+ * Renames a file to a name that nobody has. An application that begins a database in this moment keeps it: were its file
+ * replaced, its first commit would roll back ours, since a journal belongs to a name.
+ * @throws LitestreamError 'exists'
+ */
+async function giveNewName(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    const code = systemCode(error) ?? '';
+    if (code !== 'EEXIST' && !NO_LINKS.has(code)) throw error;
+    if ((await sizeOf(to)) !== undefined) {
+      throw new LitestreamError('exists', `cannot restore, output path already exists: ${to}`);
+    }
+    return rename(from, to);
+  }
+  await rm(from);
+}
+
 /** `text` as one word for a shell. */
 function shellQuote(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
@@ -67,6 +86,8 @@ export interface OutputOptions extends AccessOptions {
   readonly force: boolean;
   /** Of the output; default: beside it. */
   readonly metaPath?: string | undefined;
+  /** With force: nobody else uses the output, on a file system where that cannot be told. */
+  readonly noOtherUsers?: boolean | undefined;
   /** The process that replicates the output, if there is one. */
   readonly replicate?: RunningReplicate | undefined;
   readonly logger: Logger;
@@ -167,7 +188,7 @@ export class RestoreOutput {
     try {
       const access = await chooseAccess(resolve(this.#path), this.#options, this.#madeFolder);
       await giveAccess(file, access, { first: this.#madeFolder, path: resolve(this.#path) });
-      await file.sync();
+      await syncFile(file);
     } catch (error) {
       throw wrapError(error, `sync ${this.temporaryPath}`);
     }
@@ -176,10 +197,15 @@ export class RestoreOutput {
     }
     if ((await sizeOf(this.#path)) !== undefined) {
       await this.#refuseUnlessReplaceable();
-      const { metaPath = defaultMetaPath(this.#path), replicate, logger } = this.#options;
+      const { metaPath = defaultMetaPath(this.#path), replicate, logger, noOtherUsers } = this.#options;
       // Loaded for this case only: it needs SQLite, a restore as such does not.
       const replacing = await import('./restore-replace.ts');
-      this.#replacement = await replacing.Replacement.begin(this.#path, { metaPath, replicate, logger });
+      this.#replacement = await replacing.Replacement.begin(this.#path, {
+        metaPath,
+        replicate,
+        noOtherUsers: noOtherUsers === true,
+        logger,
+      });
       return;
     }
     const sidecars = await findSidecars(this.#path);
@@ -197,23 +223,13 @@ export class RestoreOutput {
   async place(): Promise<void> {
     const file = this.#openFile();
     const suffix = new Date().toISOString().replace(/[-:.]/g, '');
-    const setAside: SetAside[] = [];
-    let kept: string | undefined;
-    try {
-      kept = await this.#replacement?.keepOld(suffix);
-      if (kept === undefined && (await sizeOf(this.#path)) !== undefined) {
-        throw new LitestreamError('exists', `cannot restore, output path already exists: ${this.#path}`);
-      }
-      await this.#setAside(suffix, setAside);
-      await rename(this.temporaryPath, this.#path);
-    } catch (error) {
-      await this.#putBack(setAside, kept);
-      throw wrapError(error, `put the restored database in place as ${this.#path}`);
-    }
+    if (this.#replacement?.inPlace === true) await this.#exchange(this.#replacement, file, suffix);
+    else await this.#rename(suffix);
     this.#placed = true;
-    this.#keptPath = kept;
-    if (kept !== undefined) {
-      this.#options.logger.warn('old database is kept: remove it when it is not needed', { path: kept });
+    if (this.#keptPath !== undefined) {
+      this.#options.logger.warn('old database is kept: remove it when it is not needed', {
+        path: this.#keptPath,
+      });
     }
     try {
       await syncDirectory(dirname(resolve(this.#path)));
@@ -225,6 +241,36 @@ export class RestoreOutput {
     this.#madeFolder = undefined;
     await this.#replacement?.end();
     this.#replacement = undefined;
+  }
+
+  /** The file becomes the old database. */
+  async #exchange(replacement: Replacement, file: FileHandle, suffix: string): Promise<void> {
+    const { mode, owner } = this.#options;
+    const path = resolve(this.#path);
+    this.#keptPath = await replacement.exchange(suffix, {
+      file,
+      path: this.temporaryPath,
+      giveAccess: async (database) => {
+        if (mode === undefined && owner === undefined) return;
+        const access = await chooseAccess(path, { mode, owner }, undefined);
+        await giveAccess(database, access, { first: undefined, path });
+      },
+    });
+  }
+
+  async #rename(suffix: string): Promise<void> {
+    const setAside: SetAside[] = [];
+    let kept: string | undefined;
+    try {
+      kept = await this.#replacement?.keepOld(suffix);
+      await this.#setAside(suffix, setAside);
+      if (kept === undefined) await giveNewName(this.temporaryPath, this.#path);
+      else await rename(this.temporaryPath, this.#path);
+    } catch (error) {
+      await this.#putBack(setAside, kept);
+      throw wrapError(error, `put the restored database in place as ${this.#path}`);
+    }
+    this.#keptPath = kept;
   }
 
   /** Removes what was made and not put in place, and lets go of what is there. Idempotent. */
@@ -262,15 +308,14 @@ export class RestoreOutput {
 
   async #refuseUnlessReplaceable(): Promise<void> {
     const { path } = this;
-    if (!this.#options.force) {
-      throw new LitestreamError(
-        'exists',
-        `cannot restore, output path already exists: ${path}: -force replaces it, -o PATH restores to another file`,
-      );
-    }
     if (!(await stat(path)).isFile()) {
-      throw new LitestreamError('exists', `cannot restore, ${path} is not a file`);
+      throw new LitestreamError('exists', `cannot restore, ${path} is not a file: move it away`);
     }
+    if (this.#options.force) return;
+    throw new LitestreamError(
+      'exists',
+      `cannot restore, output path already exists: ${path}: -force replaces it, -o PATH restores to another file`,
+    );
   }
 
   /** Whether nothing but a WAL and its index are left over, and nobody has them open. False where that cannot be told. */

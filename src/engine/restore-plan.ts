@@ -5,11 +5,14 @@
 
 import { LitestreamError } from '../base/errors.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
+import type { Origin } from '../format/origin-frame.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import { type SegmentInfo, type SnapshotInfo, thereFromMs } from './catalog.ts';
+import { type Following, GenerationOrder } from './generation-order.ts';
 import type { PlanFailure } from './plan-failure.ts';
-import { type Candidate, candidateOf, planCandidate } from './restore-candidate.ts';
+import { type Candidate, newestOf, candidateOf, planCandidate } from './restore-candidate.ts';
 import type { Damage } from './restore-chain.ts';
+import { chooseGeneration } from './restore-choice.ts';
 
 /** How far a generation reaches at the target's time, by what its objects say of themselves. */
 export interface Reach {
@@ -37,6 +40,8 @@ export interface GenerationListing {
   readonly segments: readonly SegmentInfo[];
   /** Undefined: the times of the objects count. */
   readonly reach?: Reach | undefined;
+  /** Which generations its objects say it follows; undefined where they say nothing, or were not asked. */
+  readonly origin?: Origin | undefined;
 }
 
 export interface ReplicaListing {
@@ -113,8 +118,14 @@ export function planRestore(
   );
   const candidates = listings.map(({ name, listing }) => candidateOf(name, listing, target.timestamp));
   const restorable = candidates.filter(({ snapshots }) => snapshots.length > 0);
-  const newest = freshest(restorable);
-  const doubt = doubtOf(candidates, newest, target.timestamp);
+  const order = new GenerationOrder(followings(listings.map(({ listing }) => listing)));
+  const withSnapshot = listings.map(({ listing }) => listing).filter(({ snapshots }) => snapshots.length > 0);
+  const names = withSnapshot.map((listing) => listing.generation);
+  const choice = chooseGeneration(restorable, names, order, target.timestamp);
+  const newest = choice.chosen;
+  // What comes before the one that was found is not what is asked for, whatever ails it.
+  const rivals = candidates.filter((other) => !newest || !order.isAfter(newest.generation, other.generation));
+  const doubt = doubtOf(rivals, newest, target.timestamp);
   if (doubt) return { failure: doubt };
   if (newest === undefined) {
     return {
@@ -125,7 +136,7 @@ export function planRestore(
       ),
     };
   }
-  const warnings = unrestorableWarnings(candidates, newest);
+  const warnings = [...choice.warnings, ...unrestorableWarnings(candidates, newest, order)];
   // The state at a time is one: another replica that does not hold all of it is no substitute.
   const endOf = ({ end, reach }: Candidate): string | undefined =>
     reach?.range && `${end.index}:${end.offset}`;
@@ -157,14 +168,30 @@ function furtherCommit(a: Candidate, b: Candidate): number {
   return a.reach && b.reach ? a.newestMs - b.newestMs : 0;
 }
 
-/** The candidate with the newest commit or, where that is not known, object. */
-function freshest(candidates: readonly Candidate[]): Candidate | undefined {
-  const startMs = ({ reach }: Candidate): number => reach?.range?.earliestMs ?? -Infinity;
-  return candidates.reduce<Candidate | undefined>((best, candidate) => {
-    if (best === undefined || candidate.newestMs > best.newestMs) return candidate;
-    const isNewer = candidate.newestMs === best.newestMs && startMs(candidate) > startMs(best);
-    return isNewer ? candidate : best;
-  }, undefined);
+/**
+ * Which generations follow which. One that went on beyond the place where another one left it is followed by none: the
+ * two were written beside each other, as by a clone of a volume, and no name tells which of them came last.
+ */
+function followings(listings: readonly GenerationListing[]): Following[] {
+  const wentOn = new Set(
+    listings.flatMap(({ origin }) => {
+      const [before] = origin?.generations ?? [];
+      const isBeyond = listings.some(
+        ({ generation, segments }) => generation === before && endsBeyond(segments, origin?.end),
+      );
+      return isBeyond && before !== undefined ? before : [];
+    }),
+  );
+  return listings.map(({ generation, origin }) => ({
+    generation,
+    follows: (origin?.generations ?? []).filter((name) => !wentOn.has(name)),
+  }));
+}
+
+function endsBeyond(segments: readonly SegmentInfo[], end: Origin['end']): boolean {
+  const last = segments.at(-1);
+  if (end === undefined || last === undefined) return false;
+  return last.index > end.index || (last.index === end.index && last.offset >= end.offset);
 }
 
 /**
@@ -185,9 +212,16 @@ function doubtOf(
 }
 
 /** A newer generation that has no snapshot yet cannot be restored: the user must know that its data are left out. */
-function unrestorableWarnings(candidates: readonly Candidate[], chosen: Candidate): string[] {
+function unrestorableWarnings(
+  candidates: readonly Candidate[],
+  chosen: Candidate,
+  order: GenerationOrder,
+): string[] {
+  const isNewer = ({ generation, storedMs }: Candidate): boolean =>
+    order.isAfter(generation, chosen.generation) ||
+    (!order.isAfter(chosen.generation, generation) && storedMs > chosen.storedMs);
   return candidates
-    .filter(({ snapshots, newestMs }) => snapshots.length === 0 && newestMs > chosen.newestMs)
+    .filter((candidate) => candidate.headless && candidate.segments.length > 0 && isNewer(candidate))
     .map(({ replica, generation, all }) => {
       const key = snapshotKey(generation, all[0]?.index ?? 0);
       return `generation ${generation} in replica ${replica} is newer but has no snapshot (${key}): restoring generation ${chosen.generation}`;
@@ -200,6 +234,9 @@ function nothingFound(
   timestamp: Date | undefined,
 ): PlanFailure {
   const ranges = listings.filter(({ snapshots }) => snapshots.length > 0).map(rangeOf);
+  // Something was stored, and cannot be restored: that there is no backup would be a reason to begin with an empty database.
+  const withWal = listings.filter(({ segments }) => segments.length > 0);
+  if (ranges.length === 0 && withWal.length > 0) return noSnapshot(withWal);
   let detail = '';
   if (timestamp !== undefined && ranges.length > 0) {
     const earliestMs = ranges.reduce((ms, range) => Math.min(ms, range.earliestMs), Infinity);
@@ -213,6 +250,18 @@ function nothingFound(
     detail = `: there is no generation ${generation}`;
   }
   return { code: 'no-backup', message: `no matching backups found${detail}` };
+}
+
+function noSnapshot(listings: readonly GenerationListing[]): PlanFailure {
+  const storedMsOf = ({ segments }: GenerationListing): number => newestOf([], segments);
+  const newest = listings.reduce((a, b) => (storedMsOf(b) > storedMsOf(a) ? b : a));
+  const key = snapshotKey(newest.generation, newest.segments[0]?.index ?? 0);
+  return {
+    code: 'gap',
+    message:
+      `missing snapshot ${key}: WAL was stored until ${new Date(storedMsOf(newest)).toISOString()}, and without a snapshot it ` +
+      `cannot be restored; to begin with a new database, remove generation ${newest.generation} from the replica`,
+  };
 }
 
 function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable<Reach['range']> {

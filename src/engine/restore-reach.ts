@@ -125,7 +125,10 @@ class ReachReader {
   }
 
   #segment(segment: SegmentInfo): Promise<Said<SegmentTrailer>> {
-    return this.#once(segment.key, () => readSegmentTrailer(this.#store, segment, { signal: this.#signal }));
+    return this.#once(segment.key, async () => {
+      const trailer = await readSegmentTrailer(this.#store, segment, { signal: this.#signal });
+      return trailer && cutTrailer(trailer, segment.cut);
+    });
   }
 
   #snapshot(snapshot: SnapshotInfo): Promise<Said<SnapshotTrailer>> {
@@ -262,6 +265,8 @@ class ReachReader {
     if (damage) throw damage;
     const following = next.index - end.index;
     if (following === 0 ? next.offset > end.offset : end.offset === 0) throw missing;
+    // Of another process: what comes behind it in the listing may be from before the time all the same.
+    if (following === 0 && ended && next.offset < ended.end) throw missing;
     if (following > 1 || (following === 1 && next.offset > 0)) {
       throw missingSegmentError(end, { ...end, index: end.index + 1, offset: 0 });
     }
@@ -306,6 +311,16 @@ function laterOf(located: Stop | undefined, start: Stop | undefined): Stop | und
     located.index > start.index ||
     (located.index === start.index && (located.offset ?? Infinity) >= (start.offset ?? 0));
   return isLater ? located : start;
+}
+
+/** Without what is beyond the place where the way leaves the segment. */
+function cutTrailer(trailer: SegmentTrailer, cut: SegmentInfo['cut']): SegmentTrailer {
+  if (!cut) return trailer;
+  const after = trailer.commits.findIndex(({ offset }) => offset >= cut.offset);
+  const commits = trailer.commits.slice(0, after + 1);
+  const last = commits.pop();
+  if (last) commits.push({ ...last, offset: cut.offset });
+  return { ...trailer, end: cut.offset, checksum: cut.checksum, commits };
 }
 
 function lastUpTo(commits: readonly CommitTime[], timestampMs: number): CommitTime | undefined {

@@ -1,26 +1,27 @@
 /**
  * Puts a restored file in the place of a database that is there. A kill at any moment leaves one whole database under
- * its name: the old one's WAL is copied into its file first, the old file gets a second name, and one rename puts the
- * new file in its place. The old file stays under the second name.
+ * its name, and the old one stays under a second name. The content is exchanged within the file, which keeps its inode:
+ * whoever has opened it before, or waits for it, sees a commit. A file that is no database gets a second name and
+ * is replaced by a rename.
  */
 
 import { constants, existsSync } from 'node:fs';
-import { copyFile, link, rm } from 'node:fs/promises';
+import { type FileHandle, copyFile, link, lstat, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
-import { syncDirectory } from '../base/durable-file.ts';
+import { NO_LINKS, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { type WritablePath, findWritable } from '../sqlite/writable-path.ts';
+import { ContentExchange } from './content-exchange.ts';
 import { DatabaseLock } from './database-lock.ts';
 import { ExclusiveHold } from './exclusive-hold.ts';
 import { refuseUsed } from './file-users.ts';
+import { refuseSharedDisk } from './shared-disk.ts';
 
 /** How long a replicate that was asked may take to let go. */
 const LET_GO_ATTEMPTS = 100;
 const LET_GO_STEP_MS = 100;
-/** Of file systems without hard links. */
-const NO_LINKS = new Set(['EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EMLINK', 'EXDEV']);
 
 /** The process that replicates a database. */
 export interface RunningReplicate {
@@ -33,7 +34,17 @@ export interface ReplacementOptions {
   /** The database's meta directory, whether or not it is there. */
   readonly metaPath: string;
   readonly replicate: RunningReplicate | undefined;
+  /** The user knows that nobody uses it, where locks may not tell. */
+  readonly noOtherUsers: boolean;
   readonly logger: Logger;
+}
+
+/** A whole database that is to be put in place. */
+export interface FreshFile {
+  readonly file: FileHandle;
+  readonly path: string;
+  /** Gives an owner and a mode that were asked for to the database. */
+  readonly giveAccess: (database: FileHandle) => Promise<void>;
 }
 
 /** The right to replace one database: nobody else uses it, nor begins to. */
@@ -42,14 +53,16 @@ export class Replacement {
   readonly #metaPath: string;
   readonly #lock: DatabaseLock | undefined;
   readonly #hold: ExclusiveHold;
+  readonly #logger: Logger;
 
   private constructor(
     path: string,
-    metaPath: string,
+    { metaPath, logger }: ReplacementOptions,
     { lock, hold }: { readonly lock: DatabaseLock | undefined; readonly hold: ExclusiveHold },
   ) {
     this.#path = path;
     this.#metaPath = metaPath;
+    this.#logger = logger;
     this.#lock = lock;
     this.#hold = hold;
   }
@@ -60,6 +73,7 @@ export class Replacement {
    */
   static async begin(path: string, options: ReplacementOptions): Promise<Replacement> {
     const { metaPath, logger } = options;
+    if (!options.noOtherUsers) await refuseSharedDisk(path);
     const lock = existsSync(metaPath) ? await takeLock(path, options) : undefined;
     let hold: ExclusiveHold | undefined;
     try {
@@ -68,12 +82,47 @@ export class Replacement {
       if (hold.problem !== undefined) {
         logger.warn('old database is damaged, replacing it as it is', { path, error: hold.problem });
       }
-      return new Replacement(path, metaPath, { lock, hold });
+      return new Replacement(path, options, { lock, hold });
     } catch (error) {
       await hold?.end();
       lock?.release();
       throw error;
     }
+  }
+
+  /** Whether the content changes within the file; else the caller renames the new one, after keepOld(). */
+  get inPlace(): boolean {
+    return this.#hold.problem === undefined;
+  }
+
+  /**
+   * Puts the fresh content into the database file. When it fails all is as it was.
+   * @param suffix of the name that the old content gets
+   * @returns that name
+   */
+  async exchange(suffix: string, fresh: FreshFile): Promise<string> {
+    const keptPath = `${this.#path}.${suffix}`;
+    const database = this.#hold.file;
+    try {
+      await this.#forgetGeneration();
+      if ((await database.stat()).nlink > 1) {
+        this.#logger.warn('database has another name, which shows the restored content too', {
+          path: this.#path,
+        });
+      }
+      await refuseTaken(keptPath);
+      await new ContentExchange({
+        database,
+        path: this.#path,
+        fresh: fresh.file,
+        freshPath: fresh.path,
+        keptPath,
+        giveAccess: () => fresh.giveAccess(database),
+      }).run();
+    } catch (error) {
+      throw wrapError(error, `replace the content of ${this.#path}`);
+    }
+    return keptPath;
   }
 
   /**
@@ -83,8 +132,7 @@ export class Replacement {
   async keepOld(suffix: string): Promise<string> {
     const kept = `${this.#path}.${suffix}`;
     try {
-      // So that nothing of the old database is taken for the new one's. It costs one snapshot if we stop here.
-      await rm(join(this.#metaPath, 'generation'), { force: true });
+      await this.#forgetGeneration();
       await linkOrCopy(this.#path, kept);
     } catch (error) {
       throw wrapError(error, `keep the old database as ${kept}`);
@@ -96,6 +144,11 @@ export class Replacement {
       throw wrapError(error, `keep the old database as ${kept}`);
     }
     return kept;
+  }
+
+  /** So that nothing of the old database is taken for the new one's. It costs one snapshot if we stop here. */
+  async #forgetGeneration(): Promise<void> {
+    await rm(join(this.#metaPath, 'generation'), { force: true });
   }
 
   /** Lets go. Idempotent. */
@@ -124,9 +177,18 @@ async function linkOrCopy(path: string, target: string): Promise<void> {
   }
 }
 
+async function refuseTaken(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  });
+  if (found) throw new LitestreamError('exists', `there is a file ${path} already`);
+}
+
 async function copyWhole(path: string, target: string): Promise<void> {
   try {
     await copyFile(path, target, constants.COPYFILE_EXCL);
+    const file = await open(target, 'r+');
+    await syncFile(file).finally(() => file.close());
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') await rm(target, { force: true });
     throw error;

@@ -116,7 +116,8 @@ export class WalApplier {
     if (segment.offset > expected) {
       throw missingSegmentError({ generation: segment.generation, index: segment.index, offset: expected });
     }
-    if (this.#open && segment.offset < expected) this.#overlap = new WalOverlap(this.#open, segment.offset);
+    const repeats = this.#open && segment.offset < expected;
+    this.#overlap = repeats && this.#open ? new WalOverlap(this.#open, segment.offset) : undefined;
     let rest: Uint8Array = NOTHING;
     for await (const chunk of content)
       rest = await this.#applyChunk(segment.index, rest, chunk, endOffset ?? Infinity);
@@ -124,6 +125,11 @@ export class WalApplier {
     if (rest.byteLength > 0) throw corrupt(`segment ends inside the frame at offset ${this.#open.offset}`);
     this.#overlap?.end();
     this.#overlap = undefined;
+  }
+
+  /** The position that the snapshot needs, if it is of this index. */
+  neededOf(index: number): ChainEnd | undefined {
+    return this.#needed?.index === index ? this.#needed : undefined;
   }
 
   /**

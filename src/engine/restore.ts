@@ -5,13 +5,15 @@
  */
 
 import { throwIfAborted } from '../base/concurrency.ts';
-import { LitestreamError, hasCode } from '../base/errors.ts';
+import { LitestreamError, assert, hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { formatPosition, type Position } from '../format/position.ts';
 import { checkIntegrity } from '../sqlite/integrity-check.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { withRetry } from '../storage/retrying-store.ts';
+import { describeFuture } from './future-commits.ts';
 import type { Damage } from './restore-chain.ts';
+import { PathChanged, PathFinder } from './path-finder.ts';
 import { type Listings, type NamedStore, listReplicas } from './restore-listing.ts';
 import { type OutputOptions, RestoreOutput } from './restore-output.ts';
 import {
@@ -22,7 +24,7 @@ import {
   planRestore,
 } from './restore-plan.ts';
 import type { DiskSpaceOf } from './restore-room.ts';
-import { type RestoreProgress, RestoreRun, type RunResult } from './restore-run.ts';
+import { type Paths, type RestoreProgress, RestoreRun, type RunResult } from './restore-run.ts';
 
 export type { RestoreProgress } from './restore-run.ts';
 
@@ -149,11 +151,17 @@ export async function stageRestore(request: RestoreRequest): Promise<StagedResto
       sizeBytes,
       loss: describeLoss(plan, position, commitMs),
     };
+    warnOfFuture(request.logger, done);
     return new StagedRestore(request, output, done, leftoverRestored);
   } catch (error) {
     await output.discard();
     throw error;
   }
+}
+
+function warnOfFuture(logger: Logger, { position, committedAt }: Omit<RestoreResult, 'keptPath'>): void {
+  const future = describeFuture(committedAt?.getTime(), Date.now());
+  if (future !== undefined) logger.warn(future, { generation: position.generation });
 }
 
 function describeLoss(
@@ -190,6 +198,9 @@ class Attempts {
   #replicas: NamedStore[];
   #listings: Listings | undefined;
   readonly #damages: Damage[] = [];
+  /** By replica and key, or place. */
+  readonly #damaged = new Set<string>();
+  readonly #finder: PathFinder;
   /** Keys and holes that were met once: retention may have been at work. */
   readonly #met = new Set<string>();
   readonly #warned = new Set<string>();
@@ -199,6 +210,7 @@ class Attempts {
     this.#output = output;
     this.#replicas = retryingStores(request);
     this.#stores = new Map(this.#replicas.map(({ name, store }) => [name, store]));
+    this.#finder = new PathFinder(request);
   }
 
   async first(): Promise<{ plan: RestorePlan; result: RunResult }> {
@@ -212,7 +224,7 @@ class Attempts {
         await this.#checkIntegrity(plan);
         return { plan, result };
       } catch (error) {
-        if (!this.#learn(error, plan, run.culprit)) throw error;
+        if (!this.#learn(error, plan, run)) throw error;
         cause ??= error;
       }
     }
@@ -223,8 +235,12 @@ class Attempts {
   async #plan(cause: unknown): Promise<RestorePlan> {
     const { logger } = this.#request;
     const first = this.#listings === undefined;
-    this.#listings ??= await listForRestore(this.#request, this.#replicas);
-    const { listed, failed } = this.#listings;
+    this.#listings ??= await listForRestore(this.#request, this.#replicas, this.#finder);
+    const { failed } = this.#listings;
+    const listed = this.#listings.listed.map(({ name, generations }) => ({
+      name,
+      generations: generations.map((listing) => this.#finder.follow(name, listing)),
+    }));
     const outcome = planRestore(listed, this.#request, this.#damages);
     const [failure] = failed;
     if ('failure' in outcome) {
@@ -265,6 +281,8 @@ class Attempts {
     const stores = this.#stores;
     return new RestoreRun({
       plan,
+      paths: this.#pathsOf(plan),
+      timed: this.#request.timestamp !== undefined,
       stores,
       file,
       path,
@@ -277,8 +295,22 @@ class Attempts {
     });
   }
 
+  #pathsOf({ replica: name, generation }: RestorePlan): Paths {
+    const finder = this.#finder;
+    const store = this.#stores.get(name);
+    assert(store !== undefined, 'plans are made for the replicas that were given');
+    return {
+      knows: (index) => finder.knows(name, generation, index),
+      find: (index, through) => finder.find({ name, store }, { generation, index }, through),
+    };
+  }
+
   /** Takes note of why a plan failed. @returns whether another one may do */
-  #learn(error: unknown, plan: RestorePlan, culprit: Omit<Damage, 'error'> | undefined): boolean {
+  #learn(error: unknown, plan: RestorePlan, { culprit, proven }: RestoreRun): boolean {
+    if (error instanceof PathChanged) {
+      this.#listings = undefined;
+      return true;
+    }
     if (!(error instanceof LitestreamError) || culprit === undefined) return false;
     const needsMore = error instanceof GapError && plan.loss !== undefined;
     const { logger } = this.#request;
@@ -295,13 +327,17 @@ class Attempts {
     if (!this.#met.has(id) && !hasCode(error, 'corrupt')) {
       this.#met.add(id);
       this.#listings = undefined;
+      this.#finder.forgetListings();
       logger.warn('an object is gone, listing again', { replica, error });
       return true;
     }
-    const known = this.#damages.some(
-      (damage) => `${damage.replica} ${damage.key ?? `${damage.index}:${damage.offset}`}` === id,
-    );
-    if (!known) this.#damages.push({ ...culprit, error });
+    const known = this.#damaged.has(id);
+    this.#damaged.add(id);
+    if (!known && proven) {
+      // What is proven of the index counts whatever object is to blame: from its end on something is missing.
+      this.#finder.remember(replica, plan.generation, proven);
+      this.#damages.push({ ...culprit, key: undefined, ...proven.end, error });
+    } else if (!known) this.#damages.push({ ...culprit, error });
     // The snapshot itself needs more than there is: an earlier one may do.
     else if (needsMore) this.#damages.push(snapshotDamage(plan, error));
     else return false;
@@ -346,8 +382,9 @@ function snapshotDamage({ snapshot, sources, replica }: RestorePlan, error: Lite
 export async function listForRestore(
   request: RestoreTarget & Pick<RestoreRequest, 'parallelism' | 'signal'>,
   replicas: readonly NamedStore[],
+  finder: PathFinder = new PathFinder(request),
 ): Promise<Listings> {
   const generation = request.upTo?.generation ?? request.generation;
   const { parallelism, signal } = request;
-  return listReplicas(replicas, { generation, parallelism, signal, target: request });
+  return listReplicas(replicas, { generation, parallelism, signal, finder, target: request });
 }

@@ -13,6 +13,7 @@ import {
   listSegments,
   listSnapshots,
 } from './catalog.ts';
+import { storeClockDoubt } from './store-clock.ts';
 
 /** Keys given to a store at once. */
 const DELETE_BATCH = 1000;
@@ -193,8 +194,12 @@ function newestGeneration(objects: readonly (SnapshotInfo | SegmentInfo)[]): str
 }
 
 export interface EnforceRetentionRequest extends SurveyRequest {
+  /** Gives the time in epoch milliseconds: it is compared with the store's before anything is deleted. Undefined: it is not. */
+  readonly clock?: (() => number) | undefined;
   readonly currentGeneration: string;
   readonly logger: Logger;
+  /** Asked before anything is deleted by these lists; false: nothing is. */
+  readonly mayDelete?: ((survey: Survey) => Promise<boolean>) | undefined;
 }
 
 export interface RetentionResult {
@@ -202,6 +207,8 @@ export interface RetentionResult {
   readonly settled: boolean;
   /** The store does not permit to delete: everything is still there. */
   readonly refusal: LitestreamError | undefined;
+  /** Why it cannot be told what has left the window, for their clocks disagree: everything is still there. */
+  readonly doubt: string | undefined;
   /** How many snapshots of the current generation the replica held before anything was deleted. */
   readonly currentSnapshots: number;
   /** Time of the oldest snapshot that is left, in epoch milliseconds; undefined when there is none. */
@@ -222,25 +229,32 @@ export async function deleteExpired(
 /** Lists the replica and deletes what has left the window. */
 export async function enforceRetention(request: EnforceRetentionRequest): Promise<RetentionResult> {
   const { store, currentGeneration, logger, signal } = request;
-  const { snapshots, plan } = await surveyRetention(request);
+  const survey = await surveyRetention(request);
+  const { snapshots, segments, plan } = survey;
   const currentSnapshots = snapshots.filter(({ generation }) => generation === currentGeneration).length;
+  const kept = { settled: false, currentSnapshots, oldestSnapshotAtMs: oldestMs(snapshots) };
+  if (request.mayDelete && !(await request.mayDelete(survey))) {
+    return { ...kept, refusal: undefined, doubt: undefined };
+  }
+  if (request.clock && plan.deletions.length > 0) {
+    const objects = [...snapshots, ...segments];
+    const clocks = { now: request.clock, plannedAtMs: request.now };
+    const doubt = await storeClockDoubt(store, objects, clocks, { signal });
+    if (doubt !== undefined) return { ...kept, refusal: undefined, doubt };
+  }
   try {
     await deleteExpired(store, plan, { signal });
   } catch (error) {
     const wrapped = wrapError(error, `delete from ${store.location} what left the retention window`);
     if (wrapped.code !== 'permission') throw wrapped;
-    return {
-      settled: false,
-      refusal: wrapped,
-      currentSnapshots,
-      oldestSnapshotAtMs: oldestMs(snapshots),
-    };
+    return { ...kept, refusal: wrapped, doubt: undefined };
   }
   for (const cut of plan.cuts) logCut(logger, cut);
   const left = new Set([...plan.keptSnapshots, ...plan.keptSegments].map(({ generation }) => generation));
   return {
     settled: plan.keptSnapshots.length <= 1 && left.size <= 1,
     refusal: undefined,
+    doubt: undefined,
     currentSnapshots,
     oldestSnapshotAtMs: oldestMs(plan.keptSnapshots),
   };

@@ -4,6 +4,7 @@
  */
 
 import type { CommitTime } from '../format/object-trailer.ts';
+import type { Origin } from '../format/origin-frame.ts';
 import type { Position } from '../format/position.ts';
 import type { WalChecksum } from '../sqlite/wal.ts';
 
@@ -44,6 +45,8 @@ export interface SegmentSource {
   isFirstGeneration(): boolean;
   /** Whether it is the present one and was begun, under a name that is new, by this process. */
   isNewGeneration(generation: string): boolean;
+  /** Which generations it follows, as far as is known here; undefined when it is not the present one. */
+  originOf(generation: string): Origin | undefined;
   /** Called after each advance of position(), synchronously and often: do no work in it. Returns the unsubscriber. */
   onAdvance(listener: () => void): () => void;
   /** Copies what is committed by now, so that the upload that follows holds it too. Never rejects. */
@@ -66,8 +69,11 @@ export interface SegmentSource {
   contains(index: number, offset: number, checksum: WalChecksum): Promise<boolean>;
   /** Tells which is the oldest index that this replica still needs, so that older shadow files can be removed. */
   retainFrom(replica: string, index: number): void;
-  /** Gives the generation up: the database starts a new one, with the reason logged. */
-  restartGeneration(reason: string): void;
+  /**
+   * Gives the generation up: the database starts a new one, with the reason logged.
+   * @param isFork another process goes on with this one: the new one does not follow it. Default: false
+   */
+  restartGeneration(reason: string, isFork?: boolean): void;
   /** Holds the database file still. Rejects with 'aborted', or 'busy' when it cannot be had now. */
   holdSnapshot(options?: { signal?: AbortSignal | undefined }): Promise<SnapshotHold>;
 }

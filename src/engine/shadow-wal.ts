@@ -4,14 +4,15 @@
  * start. It knows files and chains of frames; what is committed, the follower tells it.
  */
 
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { type Stats, closeSync, fstatSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { open, readFile, readdir, rm, stat, truncate } from 'node:fs/promises';
-import { uptime } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectories, writeFileDurably } from '../base/durable-file.ts';
-import { LitestreamError, assert, systemCode, wrapError } from '../base/errors.ts';
+import { readBootId } from '../base/boot-id.ts';
+import { makeDirectories, syncFile, writeFileDurably } from '../base/durable-file.ts';
+import { LitestreamError, assert, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import { isGeneration, newGeneration, parseShadowName, shadowName } from '../format/names.ts';
 import type { CommitTime } from '../format/object-trailer.ts';
+import type { Origin } from '../format/origin-frame.ts';
 import {
   WAL_HEADER_SIZE,
   checksumsEqual,
@@ -22,12 +23,19 @@ import {
   type WalChecksum,
   type WalHeader,
 } from '../sqlite/wal.ts';
-import { CommitLog } from './commit-log.ts';
+import { type ClockDoubt, CommitLog } from './commit-log.ts';
+import { originAfter, originBeside, readOriginFile, writeOriginFile } from './origin-file.ts';
 
 /** Read and written at a time. */
 const CHUNK_SIZE = 1 << 20;
 /** Ends of closed indexes, beside the `wal` folder; v0.3.13 does not look at it. */
 const ENDS_FILE = 'ends.json';
+/** The boot in which the files were written or verified last, there too. */
+const BOOT_FILE = 'boot';
+/** Names the present generation, for v0.3.13 too. */
+const GENERATION_FILE = 'generation';
+/** Files that are looked at each time: the oldest ones, which replicas need next, and the newest. */
+const MAX_CHECKED = 16;
 
 /** A verified run of frames from the start of one index to a commit. */
 export interface WalChain {
@@ -51,6 +59,18 @@ interface ClosedEnd {
   readonly checksum: WalChecksum;
 }
 
+/** How a generation begins. */
+export interface Beginning {
+  /** One that is known to have no shadow WAL; undefined: a new name. */
+  readonly continued?: string | undefined;
+  /** Where the generation before stood, if that is known. */
+  readonly end?: Origin['end'];
+  /** No commit of this one gets an earlier time: epoch milliseconds. */
+  readonly floorMs?: number | undefined;
+  /** Another process goes on with the generation before: this one does not follow it. */
+  readonly isFork?: boolean;
+}
+
 /** What the meta directory held at start. */
 export type LoadedShadow =
   | { readonly kind: 'loaded'; readonly shadow: ShadowWal; readonly chain: WalChain }
@@ -62,6 +82,9 @@ export class ShadowWal {
   readonly isFirst: boolean;
   /** Whether its name was made up by this process: when it began, there was nothing of it anywhere. */
   readonly isNew: boolean;
+  /** Which generations this one follows, as far as the meta directory tells. */
+  readonly origin: Origin | undefined;
+  readonly #metaPath: string;
   readonly #directory: string;
   readonly #generationsPath: string;
   /** Committed end of each index that is here. */
@@ -70,34 +93,49 @@ export class ShadowWal {
   readonly #times: CommitLog;
   #pageSizeBytes = 0;
   #current: { readonly index: number; readonly fd: number } | undefined;
+  /** How far this process has written the newest index, whether that counts or not. */
+  #written = 0;
+  /** The file that names the generation, as it was when it was looked at last. */
+  #nameStats: Stats | undefined;
   /** Background fsyncs of closed indexes. */
   #closing: Promise<void> = Promise.resolve();
 
   private constructor(
     metaPath: string,
     generation: string,
-    { isFirst, isNew }: { readonly isFirst: boolean; readonly isNew: boolean },
+    known: Pick<ShadowWal, 'isFirst' | 'isNew' | 'origin'>,
+    floorMs?: number,
   ) {
     this.generation = generation;
-    this.isFirst = isFirst;
-    this.isNew = isNew;
+    this.isFirst = known.isFirst;
+    this.isNew = known.isNew;
+    this.origin = known.origin;
+    this.#metaPath = metaPath;
     this.#generationsPath = join(metaPath, 'generations');
     this.#directory = join(this.#generationsPath, generation);
-    this.#times = new CommitLog(this.#directory);
+    this.#times = new CommitLog(this.#directory, undefined, floorMs);
   }
 
   /**
    * Starts a new generation: its name is durable when this resolves. Files of older ones stay until removeOthers().
-   * @param continued one that is known to have no shadow WAL; undefined: a new name
    * @throws LitestreamError 'disk-full', 'permission', 'io'
    */
-  static async create(metaPath: string, continued?: string): Promise<ShadowWal> {
-    const isFirst = (await readGeneration(metaPath)) === undefined;
-    const isNew = continued === undefined;
-    const shadow = new ShadowWal(metaPath, continued ?? newGeneration(), { isFirst, isNew });
+  static async create(
+    metaPath: string,
+    { continued, end, floorMs, isFork = false }: Beginning = {},
+  ): Promise<ShadowWal> {
+    const before = await readGeneration(metaPath);
+    const [isFirst, isNew] = [before === undefined, continued === undefined];
+    const generation = continued ?? newGeneration();
+    const origin = isNew
+      ? await (isFork ? originBeside(metaPath, before) : originAfter(metaPath, before, end))
+      : await readOriginFile(metaPath, generation);
+    const shadow = new ShadowWal(metaPath, generation, { isFirst, isNew, origin }, floorMs);
     try {
       await makeDirectories(join(shadow.#directory, 'wal'), 0o700);
-      await writeFileDurably(join(metaPath, 'generation'), `${shadow.generation}\n`);
+      await shadow.#noteBoot();
+      if (isNew && origin) await writeOriginFile(shadow.#directory, origin);
+      await writeFileDurably(join(metaPath, GENERATION_FILE), `${shadow.generation}\n`);
     } catch (error) {
       throw wrapError(error, `start generation in ${metaPath}`);
     }
@@ -111,23 +149,27 @@ export class ShadowWal {
   static async load(metaPath: string): Promise<LoadedShadow> {
     const generation = await readGeneration(metaPath);
     if (generation === undefined) return { kind: 'none', reason: 'no generation exists' };
-    const shadow = new ShadowWal(metaPath, generation, { isFirst: false, isNew: false });
+    const origin = await readOriginFile(metaPath, generation);
+    const shadow = new ShadowWal(metaPath, generation, { isFirst: false, isNew: false, origin });
     const indexes = await shadow.#listIndexes();
     const newest = indexes.at(-1);
     if (newest === undefined) return { kind: 'none', reason: 'no shadow wal' };
     await shadow.#readClosedEnds();
     const chain = await verifyChain(shadow.pathOf(newest), newest);
-    if (!chain) return { kind: 'none', reason: `shadow wal ${shadowName(newest)} is damaged` };
+    // Damaged, or the process was killed when it began with the index.
+    if (!chain) return { kind: 'none', reason: `shadow wal ${shadowName(newest)} holds no whole commit` };
     shadow.#pageSizeBytes = chain.header?.pageSizeBytes ?? 0;
     shadow.#ends.set(newest, chain.offset);
+    const sameBoot = await shadow.#isSameBoot();
     // A run without holes back from the newest: a replica that needs more than that starts a new generation.
     for (let index = newest - 1; indexes.includes(index); index--) {
-      const end = await shadow.#provenEnd(index);
+      const end = await shadow.#provenEnd(index, sameBoot);
       if (end === undefined) break;
       shadow.#ends.set(index, end);
     }
     for (const index of indexes) if (!shadow.has(index)) await rm(shadow.pathOf(index), { force: true });
     await shadow.#recoverTimes();
+    if (!sameBoot) await shadow.#noteBoot();
     // Frames behind the last commit were still being copied when the process died.
     await truncate(shadow.pathOf(newest), chain.offset);
     return { kind: 'loaded', shadow, chain };
@@ -191,7 +233,9 @@ export class ShadowWal {
         this.#current = undefined;
         // Not truncated: a chain that continues after a restart appends to what is there.
         this.#current = { index, fd: openSync(this.pathOf(index), position === 0 ? 'w' : 'r+', 0o600) };
+        this.#written = 0;
       }
+      this.#written = Math.max(this.#written, position + data.byteLength);
       const { fd } = this.#current;
       for (let done = 0; done < data.byteLength;) {
         done += writeSync(fd, data, done, data.byteLength - done, position + done);
@@ -214,9 +258,10 @@ export class ShadowWal {
   discardUncommitted(index: number): void {
     if (this.#current?.index !== index) return;
     ftruncateSync(this.#current.fd, this.endOf(index));
+    this.#written = 0;
   }
 
-  /** Reads committed bytes [start, end) of an index. @throws LitestreamError 'corrupt' when they are not there */
+  /** Reads committed bytes [start, end) of an index. @throws LitestreamError 'gap' when they are not there any more */
   async read(index: number, start: number, end: number): Promise<Uint8Array> {
     assert(end <= this.endOf(index), `shadow wal ${index} ends before ${end}`);
     const path = this.pathOf(index);
@@ -227,7 +272,7 @@ export class ShadowWal {
         for (let done = 0; done < data.byteLength;) {
           const { bytesRead } = await file.read(data, done, data.byteLength - done, start + done);
           if (bytesRead === 0)
-            throw new LitestreamError('corrupt', `file ends at ${start + done}, not ${end}`);
+            throw new LitestreamError('gap', `file was cut: it ends at ${start + done}, not ${end}`);
           done += bytesRead;
         }
         return data;
@@ -235,8 +280,48 @@ export class ShadowWal {
         await file.close();
       }
     } catch (error) {
+      if (systemCode(error) === 'ENOENT') throw new LitestreamError('gap', `shadow wal ${path} was deleted`);
       throw wrapError(error, `read shadow wal ${path}`);
     }
+  }
+
+  /**
+   * Looks whether the files are still there, and only what this process has written; the name of the generation is
+   * written again when it is gone.
+   * @returns why the generation cannot go on, undefined when it can
+   * @throws LitestreamError 'busy' when another program writes here
+   */
+  async check(): Promise<string | undefined> {
+    if (statIfThere(join(this.#directory, 'wal')) === undefined)
+      return `shadow wal ${this.#directory} was deleted`;
+    const indexes = [...this.#ends.keys()].sort((a, b) => a - b);
+    const newest = indexes.at(-1);
+    for (const index of [...indexes.slice(0, MAX_CHECKED), ...indexes.slice(-1)]) {
+      const path = this.pathOf(index);
+      const stats = statIfThere(path);
+      if (!stats) return `shadow wal ${path} was deleted`;
+      if (stats.size < this.endOf(index)) return `shadow wal ${path} was cut`;
+      if (this.#current?.index === index && fstatSync(this.#current.fd).ino !== stats.ino)
+        return `shadow wal ${path} was replaced`;
+      if (index === newest && stats.size > Math.max(this.endOf(index), this.#written))
+        throw foreign(`its shadow wal ${path} grows`);
+    }
+    const following = newest === undefined ? undefined : newest + 1;
+    if (following !== undefined && this.#current?.index !== following && statIfThere(this.pathOf(following)))
+      throw foreign(`it has begun shadow wal ${this.pathOf(following)}`);
+    await this.#checkName();
+    return undefined;
+  }
+
+  async #checkName(): Promise<void> {
+    const path = join(this.#metaPath, GENERATION_FILE);
+    const stats = statIfThere(path);
+    if (stats && stats.ino === this.#nameStats?.ino && stats.mtimeMs === this.#nameStats.mtimeMs) return;
+    const name = await readGeneration(this.#metaPath);
+    if (name === undefined) await writeFileDurably(path, `${this.generation}\n`);
+    else if (name !== this.generation)
+      throw foreign(`${path} names generation ${name}, not ${this.generation}`);
+    this.#nameStats = statIfThere(path);
   }
 
   /**
@@ -245,6 +330,16 @@ export class ShadowWal {
    */
   commitTimes(index: number, start: number, end: number): Promise<CommitTime[]> {
     return this.#times.read(index, start, end);
+  }
+
+  /** As CommitLog.clockDoubt(). */
+  clockDoubt(): ClockDoubt | undefined {
+    return this.#times.clockDoubt();
+  }
+
+  /** Where `chain`, which ends this generation, stands; undefined while nothing is committed in it. */
+  endAt({ index, offset, checksum }: WalChain): Origin['end'] {
+    return offset > 0 ? { index, offset, checksum, timeMs: this.#times.latestMs } : undefined;
   }
 
   /** The present time, not before that of any commit: epoch milliseconds. */
@@ -257,7 +352,14 @@ export class ShadowWal {
     const frameSize = walFrameSize(this.#pageSizeBytes);
     if (offset > this.endOf(index) || offset < WAL_HEADER_SIZE + frameSize) return false;
     if ((offset - WAL_HEADER_SIZE) % frameSize !== 0) return false;
-    const frame = readFrameHeader(await this.read(index, offset - frameSize, offset), 0);
+    let bytes: Uint8Array;
+    try {
+      bytes = await this.read(index, offset - frameSize, offset);
+    } catch (error) {
+      if (hasCode(error, 'gap')) return false;
+      throw error;
+    }
+    const frame = readFrameHeader(bytes, 0);
     return frame.commitPageCount !== 0 && checksumsEqual(frame.checksum, checksum);
   }
 
@@ -287,7 +389,7 @@ export class ShadowWal {
     this.#closing = this.#closing
       .then(async () => {
         const file = await open(path, 'r+');
-        await file.sync().finally(() => file.close());
+        await syncFile(file).finally(() => file.close());
         const ends = Object.fromEntries([...this.#closed].map(([index, end]) => [shadowName(index), end]));
         await writeFileDurably(join(this.#directory, ENDS_FILE), JSON.stringify({ version: 1, ends }));
       })
@@ -322,9 +424,9 @@ export class ShadowWal {
 
   /**
    * Where a closed index ends, if its file is known to be whole: its end was recorded after an fsync, or nothing was
-   * lost because the machine has been up since it was written.
+   * lost because this machine has been up since it was written.
    */
-  async #provenEnd(index: number): Promise<number | undefined> {
+  async #provenEnd(index: number, sameBoot: boolean): Promise<number | undefined> {
     const path = this.pathOf(index);
     const chain = await verifyChain(path, index);
     if (!chain) return undefined;
@@ -334,15 +436,45 @@ export class ShadowWal {
         ? chain.offset
         : undefined;
     }
-    const bootedAtMs = Date.now() - uptime() * 1000;
-    return (await stat(path)).mtimeMs > bootedAtMs ? chain.offset : undefined;
+    return sameBoot ? chain.offset : undefined;
+  }
+
+  async #noteBoot(): Promise<void> {
+    const id = readBootId();
+    if (id !== null) await writeFileDurably(join(this.#directory, BOOT_FILE), `${id}\n`);
+  }
+
+  /**
+   * Whether the machine has been up since the last process began to write here. Times of files tell nothing: the folder
+   * may have come from another machine, and clocks are wrong after a boot.
+   */
+  async #isSameBoot(): Promise<boolean> {
+    const id = readBootId();
+    if (id === null) return false;
+    const noted = await readFile(join(this.#directory, BOOT_FILE), 'utf8').catch(() => '');
+    return noted.trim() === id;
+  }
+}
+
+function foreign(what: string): LitestreamError {
+  return new LitestreamError(
+    'busy',
+    `another program replicates the database, an older Litestream perhaps, since ${what}: stop it`,
+  );
+}
+
+function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined; // Its folder is no folder any more.
   }
 }
 
 /** The generation that the meta directory names; undefined when it names none. @throws LitestreamError */
 export async function readGeneration(metaPath: string): Promise<string | undefined> {
   try {
-    const name = (await readFile(join(metaPath, 'generation'), 'utf8')).trim();
+    const name = (await readFile(join(metaPath, GENERATION_FILE), 'utf8')).trim();
     return isGeneration(name) ? name : undefined;
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;

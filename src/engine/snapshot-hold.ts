@@ -44,7 +44,8 @@ export class DatabaseHold implements SnapshotHold {
     this.checksum = at.checksum;
     this.timeMs = at.timeMs;
     const { size } = files.stat();
-    this.sizeBytes = size - (size % at.pageSizeBytes);
+    // A last page that is cut has zeros behind its end, as SQLite reads it.
+    this.sizeBytes = Math.ceil(size / at.pageSizeBytes) * at.pageSizeBytes;
   }
 
   async *read(options?: { signal?: AbortSignal | undefined }): AsyncGenerator<Uint8Array> {

@@ -12,10 +12,12 @@ import type { Logger } from '../base/logger.ts';
 import { encodeLz4Frame } from '../format/lz4-frame.ts';
 import { snapshotKey } from '../format/names.ts';
 import { encodeTrailer } from '../format/object-trailer.ts';
+import type { Origin } from '../format/origin-frame.ts';
 import { type Position, formatPosition } from '../format/position.ts';
 import type { ObjectInfo, ObjectStore } from '../storage/object-store.ts';
 import type { SnapshotInfo } from './catalog.ts';
 import type { ReplicaOptions } from './options.ts';
+import type { ReplicaOrigin } from './replica-origin.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
 import { SnapshotSpool } from './snapshot-spool.ts';
 
@@ -31,6 +33,29 @@ export function snapshotDueAtMs(
   return newest.createdAt.getTime() + Math.min(...intervals, Infinity);
 }
 
+/** No rule of a store deletes what is younger, and what has not changed is not worth more. */
+const MIN_RENEWAL_MS = 3600_000;
+/** Without retention nothing but such a rule deletes, and rules count in days. */
+const RULE_STEP_MS = 24 * 3600_000;
+
+/**
+ * When the only thing that a snapshot would be good for is that it is new, in epoch milliseconds: rules of a store that
+ * delete by age take the oldest object first, and it must not be the only snapshot. Infinity for never.
+ * @param newestAtMs when the newest was taken, by this machine's clock if it was here
+ */
+export function renewalDueAtMs(
+  newestAtMs: number,
+  { snapshotIntervalMs, retentionMs }: Pick<ReplicaOptions, 'snapshotIntervalMs' | 'retentionMs'>,
+): number {
+  const intervalMs =
+    retentionMs > 0
+      ? Math.max(retentionMs, MIN_RENEWAL_MS)
+      : snapshotIntervalMs > 0
+        ? Math.max(snapshotIntervalMs, RULE_STEP_MS)
+        : Infinity;
+  return newestAtMs + intervalMs;
+}
+
 /**
  * Whether a snapshot at `position` saves anything over `newest` of the same generation. One of the same index does
  * not: both need that WAL from its start, and it would replace the older one, from which earlier moments are restored.
@@ -44,6 +69,8 @@ export interface SnapshotRequest {
   readonly name: string;
   readonly store: ObjectStore;
   readonly source: SegmentSource;
+  /** Which generations this one follows, and who is told that it was said. */
+  readonly origin: Pick<ReplicaOrigin, 'known' | 'said'>;
   readonly logger: Logger;
   readonly signal: AbortSignal;
   /** Asked while the file is held; false: no snapshot now. */
@@ -59,7 +86,11 @@ export interface SnapshotRequest {
 }
 
 /** The object: the held file and what is to be known of it. */
-function encodeSnapshot({ source, signal }: SnapshotRequest, hold: SnapshotHold): AsyncIterable<Uint8Array> {
+function encodeSnapshot(
+  { source, signal }: SnapshotRequest,
+  hold: SnapshotHold,
+  origin: Origin | undefined,
+): AsyncIterable<Uint8Array> {
   const { position, checksum, timeMs, sizeBytes } = hold;
   const { pageSizeBytes } = source;
   return encodeLz4Frame(hold.read({ signal }), {
@@ -73,6 +104,7 @@ function encodeSnapshot({ source, signal }: SnapshotRequest, hold: SnapshotHold)
         timeMs,
         sizeBytes,
         contentChecksum,
+        origin,
       }),
   });
 }
@@ -91,7 +123,9 @@ export async function takeSnapshot(request: SnapshotRequest): Promise<SnapshotIn
     if (!request.accept(position)) return undefined;
     logger.info('write snapshot', { position: formatPosition(position) });
     const startedAtMs = performance.now();
-    const { key, sizeBytes, modifiedAt } = await publish(request, hold);
+    const origin = request.origin.known;
+    const { key, sizeBytes, modifiedAt } = await publish(request, hold, origin);
+    request.origin.said(origin);
     logger.info('snapshot written', {
       position: formatPosition(position),
       elapsed: formatDuration(performance.now() - startedAtMs),
@@ -104,9 +138,16 @@ export async function takeSnapshot(request: SnapshotRequest): Promise<SnapshotIn
   }
 }
 
-async function publish(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
-  if (request.store.capabilities.local) return publishHeld(request, hold);
-  const spool = new SnapshotSpool(spoolPath(request.source, request.name), encodeSnapshot(request, hold));
+async function publish(
+  request: SnapshotRequest,
+  hold: SnapshotHold,
+  origin: Origin | undefined,
+): Promise<ObjectInfo> {
+  if (request.store.capabilities.local) return publishHeld(request, hold, origin);
+  const spool = new SnapshotSpool(
+    spoolPath(request.source, request.name),
+    encodeSnapshot(request, hold, origin),
+  );
   try {
     return await publishSpooled(request, hold, spool);
   } catch (error) {
@@ -117,7 +158,7 @@ async function publish(request: SnapshotRequest, hold: SnapshotHold): Promise<Ob
   } finally {
     await spool.close();
   }
-  return publishHeld(request, hold);
+  return publishHeld(request, hold, origin);
 }
 
 /** Uploads what the spool has while it is written. Rejects with what ails the spool first. */
@@ -151,9 +192,13 @@ async function publishSpooled(
   }
 }
 
-async function publishHeld(request: SnapshotRequest, hold: SnapshotHold): Promise<ObjectInfo> {
+async function publishHeld(
+  request: SnapshotRequest,
+  hold: SnapshotHold,
+  origin: Origin | undefined,
+): Promise<ObjectInfo> {
   await request.segmentsStored(hold.position, { held: true, signal: request.signal });
-  return put(request, hold.position, encodeSnapshot(request, hold), hold.sizeBytes);
+  return put(request, hold.position, encodeSnapshot(request, hold, origin), hold.sizeBytes);
 }
 
 async function put(

@@ -13,8 +13,8 @@ export interface CheckpointStats {
 
 /** Something that fails, or failed. Times in epoch milliseconds. */
 export interface FailureStats {
-  /** What fails, by v0.3.13's names: `monitor` is the upload. */
-  readonly activity: 'monitor' | 'snapshotter' | 'retainer' | 'validation';
+  /** What fails, by v0.3.13's names: `monitor` is the upload. `presence` is the look whether what was stored is there. */
+  readonly activity: 'monitor' | 'snapshotter' | 'presence' | 'validation' | 'retainer';
   readonly message: string;
   /** Undefined for what is no expected failure. */
   readonly code: ErrorCode | undefined;
@@ -53,14 +53,26 @@ export interface ReplicaStats {
   lastFailure: FailureStats | undefined;
   /** When the last segment or snapshot was stored, in epoch milliseconds. */
   lastUploadAtMs: number | undefined;
+  /** Time of the last commit that is stored, as far as it is known: epoch milliseconds. */
+  lastCommitMs: number | undefined;
+  /** Of the generation that this one follows in the replica, in epoch milliseconds, where it was found there. */
+  previousCommitMs: number | undefined;
   /** The newest snapshot of the present generation. */
   snapshot: SnapshotStats | undefined;
   /** Time of the oldest snapshot that is known to be there, in epoch milliseconds. */
   oldestSnapshotAtMs: number | undefined;
   /** The result of the last verification, also of an earlier process. */
   verification: Verification | undefined;
+  /** When the store was last asked whether it holds what was stored, in epoch milliseconds. */
+  lastLookAtMs: number | undefined;
+  /** What was found to be gone, or foreign, as long as nothing has taken its place. */
+  loss: { readonly reason: string; readonly sinceMs: number } | undefined;
+  /** An object that another process has written, and when that was found, in epoch milliseconds. */
+  otherWriter: { readonly key: string; readonly atMs: number } | undefined;
   /** The store does not permit to delete: what left the retention window stays. */
   retentionRefused: boolean;
+  /** Why it cannot be told what has left the retention window; undefined: it can. */
+  clockDoubt: string | undefined;
   /** Requests of this replica alone. */
   readonly requests: RequestTallies;
 }
@@ -103,10 +115,16 @@ export function newReplicaStats(name: string, type: string): ReplicaStats {
     failures: [],
     lastFailure: undefined,
     lastUploadAtMs: undefined,
+    lastCommitMs: undefined,
+    previousCommitMs: undefined,
     snapshot: undefined,
     oldestSnapshotAtMs: undefined,
     verification: undefined,
+    lastLookAtMs: undefined,
+    loss: undefined,
+    otherWriter: undefined,
     retentionRefused: false,
+    clockDoubt: undefined,
     requests: new RequestTallies(),
   };
 }

@@ -7,6 +7,7 @@ import { formatDuration } from '../base/duration.ts';
 import type { Position } from '../format/position.ts';
 import type { RequestCount } from '../storage/counting-store.ts';
 import type { DatabaseProblemFacts } from './database-problem.ts';
+import { describeFuture } from './future-commits.ts';
 import type { ReplicaLag } from './replica-generation.ts';
 import { databaseProblemText, failureRemedy, problemRemedy } from './status-words.ts';
 import type { DatabaseStats, FailureStats, ReplicaStats } from './stats.ts';
@@ -63,6 +64,10 @@ export interface ReplicaStatus {
   } | null;
   readonly restorable: { readonly from: string; readonly to: string } | null;
   readonly lastVerification: Verification | null;
+  /** When the store was last asked whether it holds what was stored. */
+  readonly lastLookAt: string | null;
+  /** An object that another process wrote, and when that was found: this one has a generation of its own since. */
+  readonly otherWriter: { readonly object: string; readonly at: string } | null;
   readonly retentionRefused: boolean;
 }
 
@@ -109,6 +114,8 @@ export interface ReplicaFacts {
   readonly stats: ReplicaStats;
   readonly location: string | undefined;
   readonly syncIntervalMs: number;
+  /** As long as nothing can be restored: since when, and when something moved last. Epoch milliseconds. */
+  readonly unready?: { readonly sinceMs: number; readonly movedAtMs: number } | undefined;
   /** Undefined before the database was followed for the first time. */
   readonly replication:
     | {
@@ -128,6 +135,8 @@ export interface DatabaseFacts {
   readonly monitorIntervalMs: number;
   readonly position: Position | undefined;
   readonly followed: boolean;
+  /** Since when it is not followed, in epoch milliseconds. */
+  readonly unfollowedSinceMs?: number | undefined;
   readonly stopping: boolean;
   readonly problem: DatabaseProblemFacts | undefined;
   /** Why the WAL is not copied at present although nothing failed. */
@@ -146,6 +155,16 @@ const PATIENCE_INTERVALS = 2.5;
 const MIN_PATIENCE_MS = 2500;
 /** A backlog that shrinks is no reason to worry for this long. */
 const CATCH_UP_MS = 60_000;
+
+/**
+ * For so long may a start be still and count as one: what moves nothing for as long as any request may take to fail, or a
+ * database of many gigabytes to be opened, does not get on.
+ */
+const STILL_START_MS = 10 * 60_000;
+/** Whatever moves: a first snapshot that has not come in a day, a terabyte at 100 Mbit/s, is no reason to feel safe. */
+const LONG_START_MS = 24 * 3600_000;
+/** A database that is to come is made by its application at its start. After an hour the path is wrong, or nobody starts. */
+const WAITING_MS = 3600_000;
 
 /** How long something may last that intervals of `intervalMs` should have ended, in ms. */
 export function patienceMs(intervalMs: number): number {
@@ -214,17 +233,33 @@ function ownVerdict(facts: DatabaseFacts, nowMs: number): Verdict | undefined {
   if (stuck)
     return { state: 'stuck', healthy: false, ...stuck, remedy: 'its pipeline is restarted by itself' };
   if (problem) {
-    const waiting = problem.kind === 'missing';
+    const missing = problem.kind === 'missing';
+    const waiting = missing && (isStored(facts) || nowMs - problem.sinceMs < WAITING_MS);
     return {
       state: waiting ? 'waiting' : 'failing',
       healthy: waiting,
       reason: databaseProblemText(problem),
-      remedy: problemRemedy(problem, facts.metaPath),
+      remedy:
+        missing && !waiting
+          ? 'check the path: nothing is stored; take it out of the config if there is to be no database'
+          : problemRemedy(problem, facts.metaPath),
       sinceMs: problem.sinceMs,
     };
   }
   if (facts.stopping) return { state: 'stopping', healthy: true, reason: 'replication is being ended' };
-  if (!followed) return { state: 'starting', healthy: true, reason: 'the database is being opened' };
+  if (!followed) {
+    const sinceMs = facts.unfollowedSinceMs;
+    if (nowMs - (sinceMs ?? nowMs) < STILL_START_MS)
+      return { state: 'starting', healthy: true, reason: 'the database is being opened' };
+    const remedy = 'see the log; restart the process if it does not get on';
+    return {
+      state: 'failing',
+      healthy: false,
+      reason: 'the database is still being opened',
+      remedy,
+      sinceMs,
+    };
+  }
   const impatience = patienceMs(facts.monitorIntervalMs);
   if (delay && nowMs - delay.sinceMs >= impatience) {
     return blocked(delay, `the wal cannot be copied: ${delay.reason}`, 'look for a process that holds it');
@@ -240,6 +275,12 @@ function ownVerdict(facts: DatabaseFacts, nowMs: number): Verdict | undefined {
     reason: 'no replica is configured: nothing is stored',
     remedy: 'add a replica to the config',
   };
+}
+
+/** Whether every replica holds what was committed when the database was last seen. */
+function isStored({ replicas }: DatabaseFacts): boolean {
+  const all = replicas.map(({ replication }) => replication?.restorable === true && !replication.lag);
+  return all.length > 0 && all.every(Boolean);
 }
 
 function blocked({ sinceMs }: Lasting, reason: string, remedy: string): Verdict {
@@ -293,6 +334,10 @@ function replicaStatus(facts: ReplicaFacts, database: DatabaseFacts, nowMs: numb
         ? { from: isoOf(oldestSnapshotAtMs), to: isoOf(nowMs - (lag?.ms ?? 0)) }
         : null,
     lastVerification: stats.verification ?? null,
+    lastLookAt: iso(stats.lastLookAtMs),
+    otherWriter: stats.otherWriter
+      ? { object: stats.otherWriter.key, at: isoOf(stats.otherWriter.atMs) }
+      : null,
     retentionRefused: stats.retentionRefused,
   };
 }
@@ -301,21 +346,10 @@ function replicaVerdict(facts: ReplicaFacts, database: DatabaseFacts, nowMs: num
   const { stats, replication } = facts;
   const failure = stats.failures.find(({ activity }) => activity !== 'retainer');
   if (failure) return failing(failure, facts);
-  if (!replication) return { state: 'waiting', healthy: true, reason: 'the database is not followed yet' };
-  const { learnt, restorable, lag } = replication;
-  if (!restorable) {
-    const reason = learnt ? 'the first snapshot is under way' : 'it is being found out what is stored';
-    return { state: 'starting', healthy: true, reason };
-  }
-  const retention = stats.failures[0];
-  const well: Verdict = retention
-    ? {
-        state: 'ok',
-        healthy: true,
-        reason: `retention is not enforced: ${retention.message}`,
-        sinceMs: retention.sinceMs,
-      }
-    : { state: 'ok', healthy: true };
+  if (stats.loss) return lost(stats.loss, facts);
+  if (replication?.restorable !== true) return unready(facts, nowMs);
+  const { lag } = replication;
+  const well = wellVerdict(stats, nowMs);
   const limitMs = patienceMs(facts.syncIntervalMs);
   if (!lag || lag.ms < limitMs || !database.followed) return well;
   const shrinks = nowMs - (stats.lastUploadAtMs ?? -Infinity) < limitMs;
@@ -326,6 +360,47 @@ function replicaVerdict(facts: ReplicaFacts, database: DatabaseFacts, nowMs: num
     remedy: `check that ${facts.location ?? 'the store'} answers, and how fast`,
     sinceMs: nowMs - lag.ms,
   };
+}
+
+function wellVerdict(
+  { failures, otherWriter, clockDoubt, lastCommitMs, previousCommitMs }: ReplicaStats,
+  nowMs: number,
+): Verdict {
+  const [retention] = failures;
+  if (otherWriter) {
+    const reason = `another process has written ${otherWriter.key}: this one has a generation of its own`;
+    const remedy = 'let only one process replicate into it, or give each its own path';
+    return { state: 'ok', healthy: true, reason, remedy, sinceMs: otherWriter.atMs };
+  }
+  const future = describeFuture(lastCommitMs, nowMs) ?? describeFuture(previousCommitMs, nowMs);
+  const doubt = clockDoubt ?? future;
+  if (!retention) return { state: 'ok', healthy: true, reason: doubt };
+  const reason = `retention is not enforced: ${retention.message}`;
+  return { state: 'ok', healthy: true, reason, sinceMs: retention.sinceMs };
+}
+
+/** Until the next generation can be restored, there is no backup that can be relied on. */
+function lost({ reason, sinceMs }: Lasting, { location }: ReplicaFacts): Verdict {
+  const remedy = `another generation is being stored; see who else deletes or writes in ${location ?? 'the store'}`;
+  return { state: 'failing', healthy: false, reason, remedy, sinceMs };
+}
+
+/** Nothing can be restored yet, which is well for a bounded time only. */
+function unready({ replication, unready: since, location }: ReplicaFacts, nowMs: number): Verdict {
+  const { sinceMs = nowMs, movedAtMs = nowMs } = since ?? {};
+  if (!replication) {
+    const reason = 'the database is not followed yet';
+    if (nowMs - sinceMs < WAITING_MS) return { state: 'waiting', healthy: true, reason };
+    return { state: 'failing', healthy: false, reason, remedy: 'check that the database is there', sinceMs };
+  }
+  const what = replication.learnt
+    ? 'the first snapshot is under way'
+    : 'it is being found out what is stored';
+  if (nowMs - movedAtMs < STILL_START_MS && nowMs - sinceMs < LONG_START_MS)
+    return { state: 'starting', healthy: true, reason: what };
+  const reason = `nothing can be restored yet: ${what}, and does not get on`;
+  const remedy = `check that ${location ?? 'the store'} answers, and how fast; see the log`;
+  return { state: 'failing', healthy: false, reason, remedy, sinceMs };
 }
 
 function words({ bytes, ms }: ReplicaLag): string {

@@ -9,13 +9,15 @@ import {
   type ObjectTrailer,
   type SegmentTrailer,
   type SnapshotTrailer,
+  announcesOrigin,
   decodeTrailer,
   trailerSize,
 } from '../format/object-trailer.ts';
+import { MAX_ORIGIN_SIZE, originSize } from '../format/origin-frame.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 
-/** Enough for the trailer of most segments. */
+/** Enough for the trailer of most segments, and an origin before it. */
 const TAIL_SIZE = 4 << 10;
 
 function lostTrailer(): LitestreamError {
@@ -29,7 +31,10 @@ function lostTrailer(): LitestreamError {
 export function trailerOf({ skippable, announcedSizeBytes }: Lz4End): ObjectTrailer | undefined {
   const [frame, another] = skippable.filter((data) => trailerSize(data) !== undefined);
   if (another !== undefined) throw new LitestreamError('corrupt', 'there are two trailers');
-  if (frame !== undefined) return decodeTrailer(frame);
+  if (frame !== undefined) {
+    const before = skippable[skippable.indexOf(frame) - 1];
+    return decodeTrailer(frame, before && originSize(before) !== undefined ? before : undefined);
+  }
   if (announcedSizeBytes !== undefined) throw lostTrailer();
   return undefined;
 }
@@ -113,8 +118,16 @@ async function readTrailer(
     if (announcesSize(head)) throw lostTrailer();
     return undefined;
   }
-  if (trailerBytes <= tail.byteLength) return decodeTrailer(tail.subarray(-trailerBytes));
-  assert(trailerBytes > TAIL_SIZE || start === 0, 'the tail was read as far as it goes');
-  if (trailerBytes > sizeBytes) throw new LitestreamError('corrupt', 'the trailer is larger than the object');
-  return decodeTrailer(await read(sizeBytes - trailerBytes, sizeBytes));
+  const trailerStart = sizeBytes - trailerBytes;
+  if (trailerStart < 0) throw new LitestreamError('corrupt', 'the trailer is larger than the object');
+  const inTail = trailerStart >= start;
+  assert(inTail || start > 0, 'the tail was read as far as it goes');
+  const frame = inTail ? tail.subarray(trailerStart - start) : await read(trailerStart, sizeBytes);
+  if (!announcesOrigin(frame)) return decodeTrailer(frame);
+  const before =
+    start === 0 || trailerStart - start >= MAX_ORIGIN_SIZE
+      ? tail.subarray(0, trailerStart - start)
+      : await read(Math.max(0, trailerStart - MAX_ORIGIN_SIZE), trailerStart);
+  const originBytes = originSize(before);
+  return decodeTrailer(frame, originBytes === undefined ? undefined : before.subarray(-originBytes));
 }

@@ -1,6 +1,7 @@
 /**
- * Which segment was sent last, in the meta directory: a request of a process that was killed may still take effect when
- * the next process has stored more under the same name, and would cut that off again.
+ * Which segment was sent last, and what was stored before it, in the meta directory. A request of a process that was
+ * killed may still take effect when the next process has stored more under the same name, and would cut that off again;
+ * and a list that shows less than was stored is not to be believed.
  */
 
 import { writeFile } from 'node:fs/promises';
@@ -8,12 +9,19 @@ import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { readReplicaRecord, recordPath } from './replica-record.ts';
 import type { SegmentRange } from './replica-segment.ts';
+import type { StoredSummary } from './stored-objects.ts';
+
+/** A segment that was sent: it is stored, or may be so by now. */
+export interface SentSegment extends SegmentRange {
+  /** What was stored before it; undefined: nothing, or that was not kept. */
+  readonly before: StoredSummary | undefined;
+}
 
 export class UploadRecord {
   readonly #metaPath: string;
   readonly #replica: string;
   readonly #logger: Logger;
-  #last: Promise<SegmentRange | undefined> | undefined;
+  #last: Promise<SentSegment | undefined> | undefined;
 
   constructor(metaPath: string, replica: string, logger: Logger) {
     this.#metaPath = metaPath;
@@ -23,25 +31,31 @@ export class UploadRecord {
 
   /** `next`, or as much of it as was sent when this began, which may have been by another process. Never rejects. */
   async asBefore(next: SegmentRange): Promise<SegmentRange> {
-    this.#last ??= this.#read();
-    const { generation, index, start, end } = (await this.#last) ?? next;
+    const { generation, index, start, end } = (await this.recall()) ?? next;
     const same = generation === next.generation && index === next.index && start === next.start;
     return same && end < next.end ? { ...next, end } : next;
+  }
+
+  /** What another process has sent last, of any generation. Never rejects. */
+  recall(): Promise<SentSegment | undefined> {
+    this.#last ??= this.#read();
+    return this.#last;
   }
 
   /**
    * To be called before `range` is sent. It must outlive the process, not the machine: until that runs again, no request
    * is left. Never rejects: replication without it is better than none.
    */
-  async sending(range: SegmentRange): Promise<void> {
+  async sending(range: SegmentRange, before: StoredSummary | undefined): Promise<void> {
+    const record: SentSegment = { ...range, before };
     try {
-      await writeFile(recordPath(this.#metaPath, 'upload', this.#replica), `${JSON.stringify(range)}\n`);
+      await writeFile(recordPath(this.#metaPath, 'upload', this.#replica), `${JSON.stringify(record)}\n`);
     } catch (error) {
       this.#logger.warn('cannot remember what is being stored', { error: messageOf(error) });
     }
   }
 
-  async #read(): Promise<SegmentRange | undefined> {
+  async #read(): Promise<SentSegment | undefined> {
     try {
       const text = await readReplicaRecord(this.#metaPath, 'upload', this.#replica);
       // Nothing is in it when the process ended while it was written: then nothing was sent.
@@ -53,9 +67,16 @@ export class UploadRecord {
   }
 }
 
-function parse(text: string): SegmentRange | undefined {
-  const { generation, index, start, end } = JSON.parse(text) as Partial<Record<keyof SegmentRange, unknown>>;
-  const range = { generation, index, start, end };
+function parse(text: string): SentSegment | undefined {
+  const { generation, index, start, end, before } = JSON.parse(text) as Partial<
+    Record<keyof SentSegment, unknown>
+  >;
+  const sent = { generation, index, start, end, before: isSummary(before) ? before : undefined };
   const numbers = [index, start, end].every(Number.isSafeInteger);
-  return typeof generation === 'string' && numbers ? (range as SegmentRange) : undefined;
+  return typeof generation === 'string' && numbers ? (sent as SentSegment) : undefined;
+}
+
+function isSummary(before: unknown): before is StoredSummary {
+  const { last, since, count } = (before ?? {}) as Partial<StoredSummary>;
+  return [last?.index, last?.start, since ?? 0, count].every(Number.isSafeInteger);
 }

@@ -19,7 +19,7 @@ import {
 } from './verification-result.ts';
 import { isDamage } from './verify-chain.ts';
 import { requireSpace, withVerificationFolder } from './verify-folder.ts';
-import { checkReplica, describeExtent } from './verify-replica.ts';
+import { checkReplica, describeExtent, describeNotes } from './verify-replica.ts';
 import { quietLogger } from './verify.ts';
 
 export interface ReplicaVerificationRequest {
@@ -79,7 +79,7 @@ async function examine(
   if (problems.length > 0) {
     return { result: 'failed', message: describeProblems(problems), problems, generations };
   }
-  const message = `${describeExtent(check)} are whole; ${rangeOf(generations, newest)}`;
+  const message = `${describeExtent(check)} are whole; ${rangeOf(generations, newest)}${describeNotes(check)}`;
   return { result: 'ok', message, problems, generations };
 }
 

@@ -10,7 +10,9 @@ import type { ChainEnd, SegmentTrailer, SnapshotTrailer } from '../format/object
 import type { Position } from '../format/position.ts';
 import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
+import { describeLeftOut } from './index-path.ts';
 import type { PageSink } from './page-writer.ts';
+import type { FoundPath, NoPath } from './path-finder.ts';
 import type { Content } from './restore-content.ts';
 import { missingSegmentError } from './restore-plan.ts';
 import { checkSnapshot } from './restore-run.ts';
@@ -22,6 +24,9 @@ import type { GenerationRange, Problem } from './verification-result.ts';
 export function isDamage(error: unknown): error is LitestreamError {
   return hasCode(error, 'corrupt', 'gap', 'not-found');
 }
+
+/** As PathFinder.find(), of the generation that is checked. */
+export type FindPath = (index: number, through: ChainEnd | undefined) => Promise<FoundPath | NoPath>;
 
 /** Keeps nothing of the pages but how many there are. */
 function discard(pageSizeBytes: number, onSize: (sizeBytes: number) => void): PageSink {
@@ -36,7 +41,9 @@ function discard(pageSizeBytes: number, onSize: (sizeBytes: number) => void): Pa
 
 /** The chain from one snapshot on. */
 interface Chain {
-  readonly applier: WalApplier;
+  applier: WalApplier;
+  /** Another one, for the index that follows. */
+  readonly begin: () => WalApplier;
   readonly snapshot: SnapshotInfo;
   /** The index whose segments come next: the one that is open, or the one after the last that was closed. */
   nextIndex: number;
@@ -45,7 +52,14 @@ interface Chain {
 /** Takes the objects of a generation in order: each snapshot before the segments of its index. */
 export class GenerationCheck {
   readonly problems: Problem[] = [];
+  /** What is left out of the chain and is no damage, in words. */
+  readonly notes: string[] = [];
   readonly #generation: string;
+  readonly #find: FindPath;
+  /** The index whose way was found: all of its segments were read for that. */
+  #followed: number | undefined;
+  /** Segments of later indexes are another branch's, up to the next snapshot. */
+  #endedAt = Infinity;
   /** Undefined before the first snapshot and behind damage: then each object is looked at for itself. */
   #chain: Chain | undefined;
   /** End of the whole chain so far, also across snapshots. */
@@ -54,13 +68,16 @@ export class GenerationCheck {
   #toMs: number | undefined;
   /** The first segment without a snapshot before it. */
   #headless: { readonly segment: SegmentInfo; readonly trailer: SegmentTrailer | undefined } | undefined;
+  /** Of the last segment without a snapshot. */
+  #committedMs: number | undefined;
   #snapshotCount = 0;
   #objectCount = 0;
   #sizeBytes = 0;
   #restoredSizeBytes = 0;
 
-  constructor(generation: string) {
+  constructor(generation: string, find: FindPath) {
     this.#generation = generation;
+    this.#find = find;
   }
 
   /** Where the chain ends; undefined when there is none, or its end is damaged. */
@@ -98,17 +115,22 @@ export class GenerationCheck {
     const timeMs = trailer?.timeMs ?? object.createdAt.getTime();
     this.#fromMs ??= timeMs;
     this.#toMs = Math.max(this.#toMs ?? timeMs, timeMs);
-    const applier = new WalApplier(discard(pageSizeBytes, grow), trailer);
-    this.#chain = { applier, snapshot: object, nextIndex: object.index };
+    const begin = (needed?: SnapshotTrailer): WalApplier =>
+      new WalApplier(discard(pageSizeBytes, grow), needed);
+    this.#chain = { applier: begin(trailer), begin, snapshot: object, nextIndex: object.index };
   }
 
   /** @param next the segment after it, if there is one */
   async segment(content: Content<SegmentInfo>, next: SegmentInfo | undefined): Promise<void> {
     const { object } = content;
     this.#count(object);
-    if (this.#chain && object.index > this.#chain.nextIndex) this.#missingIndex(this.#chain);
-    const chain = this.#chain;
-    if (!chain || !(await this.#follow(chain, content))) await this.#readAlone(content);
+    if (object.index > this.#endedAt) return this.#readAlone(content);
+    if (this.#followed !== object.index) {
+      if (this.#chain && object.index > this.#chain.nextIndex) this.#missingIndex(this.#chain);
+      const chain = this.#chain;
+      if (!chain || !(await this.#follow(chain, content))) await this.#readAlone(content);
+    }
+    if (object.index > this.#endedAt) return;
     if (this.#chain && next?.index !== object.index) this.#closeIndex(this.#chain);
   }
 
@@ -116,15 +138,15 @@ export class GenerationCheck {
   async #follow(chain: Chain, content: Content<SegmentInfo>): Promise<boolean> {
     const { object } = content;
     const before = this.#end;
+    let trailer: SegmentTrailer | undefined;
     try {
       await chain.applier.applySegment(object, content.chunks);
-      const trailer = segmentTrailerOf(object, trailerOf(content.end()));
+      trailer = segmentTrailerOf(object, trailerOf(content.end()));
       if (trailer) checkSegmentTrailer(trailer, before, chain.applier.end);
-      this.#end = chain.applier.end;
-      const timeMs = trailer?.commits.at(-1)?.timeMs ?? object.createdAt.getTime();
-      this.#toMs = Math.max(this.#toMs ?? timeMs, timeMs);
+      this.#advance(chain.applier.end, trailer?.commits.at(-1)?.timeMs ?? object.createdAt.getTime());
       return true;
     } catch (error) {
+      if (isDamage(error) && (await this.#wayAround(chain, object, trailer))) return true;
       const isGap = hasCode(error, 'gap');
       this.#damaged(error, isGap ? missingBefore(object, before) : object.key, `WAL segment ${object.key}`);
       this.#breakChain();
@@ -132,12 +154,50 @@ export class GenerationCheck {
     }
   }
 
+  #advance(end: ChainEnd | undefined, timeMs: number): void {
+    this.#end = end;
+    this.#toMs = Math.max(this.#toMs ?? timeMs, timeMs);
+  }
+
+  /**
+   * Whether there is a way through the index of a segment that does not continue the chain, as a restore takes it.
+   * @param trailer the segment's, if it was applied: then it does not follow the end of the index before it
+   */
+  async #wayAround(
+    chain: Chain,
+    segment: SegmentInfo,
+    trailer: SegmentTrailer | undefined,
+  ): Promise<boolean> {
+    const follows = trailer?.start === 0 && this.#end?.index === segment.index - 1;
+    const index = follows ? segment.index - 1 : segment.index;
+    if (index < chain.snapshot.index || index === this.#followed) return false;
+    const found = await this.#find(index, chain.applier.neededOf(index));
+    if (!('path' in found)) return false;
+    const { path, committedMs } = found;
+    if (follows && path.goesOn) {
+      if (!isDamaged(() => checkSegmentTrailer(trailer, path.end, chain.applier.end))) {
+        this.notes.push(...describeLeftOut(this.#generation, path));
+        this.#advance(chain.applier.end, committedMs);
+        return true;
+      }
+      return false;
+    }
+    this.notes.push(...describeLeftOut(this.#generation, path));
+    this.#followed = index;
+    this.#advance(path.end, committedMs);
+    if (!path.goesOn) this.#endedAt = index;
+    if (!follows) chain.applier = chain.begin();
+    return true;
+  }
+
   /** Whether a segment is sound for itself. */
   async #readAlone({ object, chunks, end }: Content<SegmentInfo>): Promise<void> {
     try {
       await drain(chunks);
       const trailer = segmentTrailerOf(object, trailerOf(end()));
-      if (this.#snapshotCount === 0) this.#headless ??= { segment: object, trailer };
+      if (this.#snapshotCount > 0) return;
+      this.#headless ??= { segment: object, trailer };
+      this.#committedMs = trailer?.commits.at(-1)?.timeMs ?? this.#committedMs;
     } catch (error) {
       this.#damaged(error, object.key, `WAL segment ${object.key}`);
     }
@@ -155,6 +215,19 @@ export class GenerationCheck {
         `missing snapshot ${key}: WAL that follows it is there, and cannot be restored without it`,
       );
     }
+  }
+
+  /**
+   * A generation without any snapshot whose first segment is there: replication may have ended before one was stored.
+   * Undefined when it is not so.
+   */
+  get begun(): { readonly committedMs: number; readonly missing: Problem } | undefined {
+    const { segment, trailer } = this.#headless ?? {};
+    const missing = this.problems.at(-1);
+    if (!segment || !trailer || !missing || this.#snapshotCount > 0 || this.#committedMs === undefined)
+      return;
+    const isFirst = trailer.previous === undefined && segment.offset === 0;
+    return isFirst ? { committedMs: this.#committedMs, missing } : undefined;
   }
 
   get range(): GenerationRange {
@@ -176,6 +249,11 @@ export class GenerationCheck {
 
   /** All indexes up to that of a later snapshot must be there. */
   #closeBefore(snapshot: SnapshotInfo): void {
+    if (snapshot.index > this.#endedAt) {
+      this.#endedAt = Infinity;
+      this.#breakChain();
+      return;
+    }
     const chain = this.#chain;
     if (chain && chain.nextIndex < snapshot.index) this.#missingIndex(chain);
     else this.#endChain();
@@ -232,6 +310,17 @@ export class GenerationCheck {
 
   #add(object: string, message: string): void {
     this.problems.push({ object, page: null, message });
+  }
+}
+
+/** @throws what is no damage */
+function isDamaged(check: () => void): boolean {
+  try {
+    check();
+    return false;
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return true;
   }
 }
 

@@ -14,6 +14,8 @@ import {
   listSegments,
   listSnapshots,
 } from './catalog.ts';
+import { PathFinder } from './path-finder.ts';
+import { describeFuture } from './future-commits.ts';
 import { decodeInOrder } from './restore-content.ts';
 import { fetchInOrder } from './restore-fetch.ts';
 import { planRetention } from './retention.ts';
@@ -39,6 +41,8 @@ export interface ReplicaCheckOptions {
 export interface ReplicaCheck {
   /** None when the replica is whole. */
   readonly problems: readonly Problem[];
+  /** What is of no use to a restore and is no damage, in words. */
+  readonly notes: readonly string[];
   /** In the order of their ranges, the newest last. */
   readonly generations: readonly GenerationRange[];
   /** Where the chain of each generation ends, if it is whole to its end. */
@@ -135,6 +139,8 @@ async function checkListings(
   options: ReplicaCheckOptions,
 ): Promise<ReplicaCheck> {
   const problems: Problem[] = [];
+  const notes: string[] = [];
+  const begun: NonNullable<GenerationCheck['begun']>[] = [];
   const generations: GenerationRange[] = [];
   const ends = new Map<string, Position>();
   const keys = new Set<string>();
@@ -142,13 +148,24 @@ async function checkListings(
   for (const listing of listings) {
     for (const { key } of objectsOf(listing)) keys.add(key);
     const check = await checkGeneration(store, listing, options);
+    notes.push(...check.notes);
+    if (check.begun) begun.push(check.begun);
     problems.push(...check.problems);
     generations.push(check.range);
     restoredSizeBytes = Math.max(restoredSizeBytes, check.restoredSizeBytes);
     if (check.end) ends.set(listing.generation, check.end);
   }
+  for (const { committedMs, missing } of begun) {
+    // What the database was later is all in a generation that began after this one had ended.
+    if (!generations.some(({ from }) => from !== null && Date.parse(from) >= committedMs)) continue;
+    problems.splice(problems.indexOf(missing), 1);
+    notes.push(
+      `a generation was given up before its snapshot was stored, and is of no use: ${missing.message}`,
+    );
+  }
+  notes.push(...futureNotes(generations));
   generations.sort((a, b) => (a.to ?? '').localeCompare(b.to ?? ''));
-  return { problems, generations, ends, keys, restoredSizeBytes };
+  return { problems, notes, generations, ends, keys, restoredSizeBytes };
 }
 
 async function checkGeneration(
@@ -157,7 +174,11 @@ async function checkGeneration(
   { parallelism, signal }: ReplicaCheckOptions,
 ): Promise<GenerationCheck> {
   const objects = objectsOf(listing);
-  const check = new GenerationCheck(listing.generation);
+  const { generation } = listing;
+  const finder = new PathFinder({ parallelism, signal });
+  const check = new GenerationCheck(generation, (index, through) =>
+    finder.find({ name: '', store }, { generation, index }, through),
+  );
   const fetched = fetchInOrder(store, objects, { parallelism, signal });
   const bytesTotal = objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const thread = bytesTotal < THREAD_LIMIT ? undefined : startLz4Thread();
@@ -176,8 +197,23 @@ async function checkGeneration(
   return check;
 }
 
+function futureNotes(generations: readonly GenerationRange[]): string[] {
+  return generations.flatMap(({ generation, to }) => {
+    const future = to === null ? undefined : describeFuture(Date.parse(to), Date.now());
+    return future === undefined ? [] : `generation ${generation}: ${future}`;
+  });
+}
+
 /** In words how much was checked. */
 export function describeExtent({ generations, keys }: ReplicaCheck): string {
   const count = generations.length;
   return `${keys.size} objects of ${count} ${count === 1 ? 'generation' : 'generations'}`;
+}
+
+/** What is left out, to be put behind the message of a good result; empty when nothing is. */
+export function describeNotes({ notes }: ReplicaCheck): string {
+  const [first] = notes;
+  if (first === undefined) return '';
+  const more = notes.length > 1 ? ` (and ${notes.length - 1} more such notes)` : '';
+  return `; note: ${first}${more}`;
 }

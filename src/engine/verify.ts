@@ -19,7 +19,8 @@ import { checkIntegrity } from '../sqlite/integrity-check.ts';
 import { WAL_HEADER_SIZE } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { nextStart } from './replica-segment.ts';
-import { missingSegmentError } from './restore-plan.ts';
+import { listReplicas } from './restore-listing.ts';
+import { missingSegmentError, planRestore } from './restore-plan.ts';
 import { restore } from './restore.ts';
 import type { SegmentSource, SnapshotHold } from './segment-source.ts';
 import {
@@ -40,7 +41,7 @@ import {
   digestLivePages,
   digestPages,
 } from './verify-pages.ts';
-import { type ReplicaCheck, checkReplica, describeExtent } from './verify-replica.ts';
+import { type ReplicaCheck, checkReplica, describeExtent, describeNotes } from './verify-replica.ts';
 
 const PARALLELISM = 2;
 const BUSY_RETRY_MS = 200;
@@ -124,6 +125,7 @@ class Verification {
     await withVerificationFolder(source.metaPath, name, (folder) =>
       this.#restoreAndCompare(join(folder, 'restored.db'), live),
     );
+    if (this.#found.length === 0) await this.#checkLatest(position);
     if (depth === 'latest' && this.#found.length === 0) return this.#sound();
     this.#stage = 'reading the objects of the replica';
     const check = await this.#check();
@@ -156,7 +158,7 @@ class Verification {
 
   #sound(check?: ReplicaCheck): Findings {
     const position = this.#position && formatPosition(this.#position);
-    const also = check ? `; ${describeExtent(check)} are whole` : '';
+    const also = check ? `; ${describeExtent(check)} are whole${describeNotes(check)}` : '';
     const message = `restores to the database at ${position ?? ''}: ${this.#pageCount ?? 0} pages are equal, integrity ok${also}`;
     return { result: 'ok', message, problems: [], generations: [] };
   }
@@ -243,6 +245,22 @@ class Verification {
       this.#note(`${pages} from the database at ${at}`, first);
     }
     if (live.pagesEach === 1) await this.#blame(live.position);
+  }
+
+  /** Whether a restore of the latest state takes this generation: what equals the database is of no use otherwise. */
+  async #checkLatest(position: Position): Promise<void> {
+    const { name, store, source, signal } = this.#request;
+    this.#stage = 'finding out which generation is the latest';
+    const options = { generation: undefined, parallelism: PARALLELISM, target: {}, signal };
+    const { listed } = await listReplicas([{ name, store }], options);
+    const outcome = planRestore(listed, {});
+    const taken = 'plans' in outcome ? outcome.plans[0]?.generation : undefined;
+    if (taken === undefined || taken === position.generation) return;
+    if (source.position().generation !== position.generation) return;
+    this.#note(
+      `a restore takes generation ${taken}, not ${position.generation}, which is this database's: ` +
+        `another host may write to this replica; restore -generation ${position.generation}, and give each its own path`,
+    );
   }
 
   /** Adds the object to the first page that differs: each takes a pass over the WAL, and one shows where to look. */

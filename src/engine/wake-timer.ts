@@ -1,5 +1,8 @@
 /** Wakes one loop: at the earliest of the times that were asked for. */
 
+/** Timers count milliseconds: what is earlier by less is no reason for another one, and is asked for at each file event. */
+const PRECISION_MS = 0.5;
+
 export class WakeTimer {
   #timer: NodeJS.Timeout | undefined;
   #dueMs = Infinity;
@@ -8,7 +11,7 @@ export class WakeTimer {
   /** Wakes the loop in `delayMs` from now, unless it is to wake earlier anyway. */
   wakeIn(delayMs: number): void {
     const dueMs = performance.now() + delayMs;
-    if (dueMs >= this.#dueMs) return;
+    if (dueMs > this.#dueMs - PRECISION_MS) return;
     this.#dueMs = dueMs;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {

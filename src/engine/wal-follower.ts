@@ -20,6 +20,7 @@ import {
   checksumsEqual,
   parseWalHeader,
   verifyFrames,
+  walFrameCount,
   walFrameSize,
   walOffsetOfFrame,
   type WalHeader,
@@ -27,19 +28,29 @@ import {
 import type { DatabaseFiles } from './database-files.ts';
 import { examineGap } from './read-only-gap.ts';
 import { emptyChain, type ShadowWal, type WalChain } from './shadow-wal.ts';
+import { UNCHAINED_REASON, isUnchained } from './unchained-wal.ts';
 
 export type CopyOutcome =
   /** The chain ends where SQLite says that the WAL ends. */
   | { readonly kind: 'ok'; readonly copiedBytes: number }
   /** A writer is in the middle of something: nothing is lost, try again soon. */
   | { readonly kind: 'retry'; readonly reason: string }
-  /** What is in the WAL does not continue the chain: a new generation is needed. */
-  | { readonly kind: 'lost'; readonly reason: string };
+  /**
+   * What is in the WAL does not continue the chain: a new generation is needed. `unchained`: and there is no chain in
+   * this WAL that a generation could begin with, see passOver().
+   */
+  | { readonly kind: 'lost'; readonly reason: string; readonly unchained?: boolean };
 
 type CopyFailure = Exclude<CopyOutcome, { kind: 'ok' }>;
 /** No commit before the present WAL is missing if `continuous`. */
 type Bridge =
   { readonly kind: 'ok'; readonly copiedBytes: number; readonly continuous: boolean } | CopyFailure;
+
+/** A WAL that is left out: a generation begins behind its frame `mxFrame`. */
+interface PassedOver extends Pick<WalIndexHeader, 'salt1' | 'salt2' | 'mxFrame'> {
+  /** False: it is passed over as it grows. */
+  readonly settled: boolean;
+}
 
 /** Copied at a time; between two the event loop has its turn. */
 const CHUNK_SIZE = 1 << 20;
@@ -66,6 +77,7 @@ export class WalFollower {
   #seen: WalIndexHeader | undefined;
   /** The last sync found the WAL backfilled whole. */
   #backfilled = false;
+  #passed: PassedOver | undefined;
 
   /**
    * @param reader a connection inside a read transaction; the follower owns it from now on
@@ -101,6 +113,29 @@ export class WalFollower {
     const outcome = await this.#copy();
     this.#overlapping = outcome.kind === 'ok';
     return outcome;
+  }
+
+  /**
+   * Leaves out the present WAL, which is no chain, in place of start(): sync() then moves along it and copies nothing.
+   * Once it is wholly in the database file and the mark says so, settle() begins the generation behind it.
+   */
+  passOver(): void {
+    const { salt1, salt2, mxFrame } = this.#files.readWalIndex() ?? { salt1: 0, salt2: 0, mxFrame: 0 };
+    this.#passed = { salt1, salt2, mxFrame, settled: false };
+  }
+
+  /** From now on a commit that is appended to the WAL that was left out is 'lost': it would be in no snapshot. */
+  settle(): void {
+    if (this.#passed) this.#passed = { ...this.#passed, settled: true };
+  }
+
+  /** How many frames of the WAL with these salts were copied, or left out. */
+  framesOf({ salt1, salt2 }: Pick<WalIndexHeader, 'salt1' | 'salt2'>): number {
+    if (this.#passed?.salt1 === salt1 && this.#passed.salt2 === salt2) return this.#passed.mxFrame;
+    const { header, offset } = this.#chain;
+    return header?.salt1 === salt1 && header.salt2 === salt2
+      ? walFrameCount(offset, header.pageSizeBytes)
+      : 0;
   }
 
   /** Whether a mark is held, so that no commit can be lost. */
@@ -203,6 +238,11 @@ export class WalFollower {
     return this.#current;
   }
 
+  /** Closes what it has opened itself when it came to nothing; `reader` is the one that it was given. */
+  giveBack(reader: ReadConnection): void {
+    for (const connection of [this.#current, this.#other]) if (connection !== reader) connection?.close();
+  }
+
   /** Closes the connections; read-only ones, so SQLite leaves the WAL in place. */
   close(): void {
     this.#other?.close();
@@ -258,6 +298,8 @@ export class WalFollower {
       if (!continuous && this.#chain.offset > 0) return lost('wal truncated by another process');
       return { kind: 'ok', copiedBytes: 0 };
     }
+    const passed = this.#pass(walIndex);
+    if (passed) return passed;
     const chain = this.#chainFor(walIndex, continuous);
     if ('kind' in chain) return chain;
     const { header } = chain;
@@ -278,6 +320,17 @@ export class WalFollower {
     if (copiedBytes > 0) this.#shadow.commit(copied, this.#chain);
     this.#chain = copied;
     return { kind: 'ok', copiedBytes };
+  }
+
+  /** What comes of a WAL that is left out; undefined: the present one is another. */
+  #pass(walIndex: WalIndexHeader): CopyOutcome | undefined {
+    const { salt1, salt2, mxFrame } = walIndex;
+    if (this.#passed?.salt1 !== salt1 || this.#passed.salt2 !== salt2) {
+      this.#passed = undefined;
+      return undefined;
+    }
+    if (!this.#passed.settled) this.#passed = { ...this.#passed, mxFrame };
+    return this.#passed.mxFrame === mxFrame ? { kind: 'ok', copiedBytes: 0 } : lostUnchained();
   }
 
   /** The chain that frames of this WAL are appended to: the present one, or a new index when it was restarted. */
@@ -328,8 +381,11 @@ export class WalFollower {
       const run = verifyFrames(header, this.#buffer.subarray(0, read), checksum);
       if (run.validBytes < length) {
         this.#shadow.discardUncommitted(chain.index);
-        return this.#mismatch(walIndex, 'wal overwritten by another process');
+        const unchained = await isUnchained(this.#files, header, walIndex);
+        const mismatch = this.#mismatch(walIndex, 'wal overwritten by another process');
+        return unchained && mismatch.kind === 'lost' ? lostUnchained() : mismatch;
       }
+      this.#files.mainFile?.note(header.pageSizeBytes, this.#buffer.subarray(0, length), walIndex);
       this.#shadow.write(chain.index, this.#buffer.subarray(0, length), position);
       checksum = run.checksum;
       position += length;
@@ -348,4 +404,8 @@ export class WalFollower {
 
 function lost(reason: string): CopyFailure {
   return { kind: 'lost', reason };
+}
+
+function lostUnchained(): CopyFailure {
+  return { kind: 'lost', reason: UNCHAINED_REASON, unchained: true };
 }

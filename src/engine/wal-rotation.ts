@@ -5,7 +5,6 @@
  */
 
 import { sleep } from '../base/concurrency.ts';
-import { walFrameCount } from '../sqlite/wal.ts';
 import type { WriteLockConnection } from '../sqlite/connection.ts';
 import type { WritablePath } from '../sqlite/writable-path.ts';
 import type { Checkpointer } from './checkpointer.ts';
@@ -20,8 +19,8 @@ export type RotationOutcome =
   /** The follower has to deal with its outcome first. */
   | { readonly kind: 'unsynced' };
 
-/** Frames that may be left to copy under the write lock: some 10 MB at the most usual page size. */
-const MAX_BACKLOG_FRAMES = 2000;
+/** Pages that may be left to copy under the write lock, in bytes: it has to be synced within the time that writers wait. */
+const MAX_BACKLOG_BYTES = 8 << 20;
 /** How long the write lock may be held, beside the one checkpoint that is under way then. */
 const LOCK_HOLD_MS = 40;
 /** How long it is tried to get the write lock, without blocking anybody. */
@@ -42,10 +41,11 @@ export async function rotateWal(parts: RotationParts): Promise<RotationOutcome> 
   // Without the lock, everything that can be copied into the database file: what is left then is small.
   for (let round = 0; round < 2; round++) {
     if ((await follower.sync()).kind !== 'ok') return { kind: 'unsynced' };
-    await checkpointer.checkpoint(path);
+    await checkpointer.checkpoint(files.prove(path));
   }
   const backlog = backlogFrames(files);
-  if (backlog === undefined || backlog > MAX_BACKLOG_FRAMES) {
+  const pageSizeBytes = files.readWalIndex()?.pageSizeBytes ?? 0;
+  if (backlog === undefined || backlog * pageSizeBytes > MAX_BACKLOG_BYTES) {
     return { kind: 'busy', reason: describePin(files, backlog), blockedMs: 0 };
   }
   if (!(await takeLock(writeLock))) return { kind: 'busy', reason: 'a writer is always busy', blockedMs: 0 };
@@ -69,11 +69,10 @@ async function finishUnderLock(
 ): Promise<'rotated' | 'busy' | 'unsynced'> {
   if ((await follower.sync()).kind !== 'ok') return 'unsynced';
   for (;;) {
-    await checkpointer.checkpoint(path);
-    const { offset, header } = follower.chain;
-    const ours = header ? walFrameCount(offset, header.pageSizeBytes) : 0;
+    await checkpointer.checkpoint(files.prove(path));
     const walIndex = files.readWalIndex();
-    if (walIndex?.mxFrame === ours && walIndex.backfilled === ours) break;
+    const ours = walIndex && follower.framesOf(walIndex);
+    if (walIndex?.mxFrame === ours && walIndex?.backfilled === ours) break;
     if (performance.now() >= deadlineMs) return 'busy';
     await sleep(STEP_MS);
   }

@@ -42,6 +42,11 @@ export function formatIndex(index: number): string {
 
 export const GENERATIONS_PREFIX = 'generations/';
 
+/** Of all objects of a generation. */
+export function generationPrefix(generation: string): string {
+  return `${GENERATIONS_PREFIX}${generation}/`;
+}
+
 export function snapshotsPrefix(generation: string): string {
   return `${GENERATIONS_PREFIX}${generation}/snapshots/`;
 }

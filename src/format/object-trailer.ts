@@ -4,6 +4,7 @@
  */
 
 import { LitestreamError, assert } from '../base/errors.ts';
+import { type Origin, decodeOrigin, encodeOrigin } from './origin-frame.ts';
 import { xxh32 } from './xxh32.ts';
 
 /** The running checksum of a WAL: big-endian words as they stand in a frame header. */
@@ -39,6 +40,8 @@ export interface SegmentTrailer {
    * own. The last offset is `end`; never empty.
    */
   readonly commits: readonly CommitTime[];
+  /** Which generations this one follows: of its first segment, where that is known. */
+  readonly origin?: Origin | undefined;
 }
 
 export interface SnapshotTrailer {
@@ -57,6 +60,8 @@ export interface SnapshotTrailer {
   readonly sizeBytes: number;
   /** XXH32 of that file. */
   readonly contentChecksum: number;
+  /** Which generations this one follows; undefined where that is not known. */
+  readonly origin?: Origin | undefined;
 }
 
 export type ObjectTrailer = SegmentTrailer | SnapshotTrailer;
@@ -67,6 +72,8 @@ const FRAME_HEADER_SIZE = 8;
 const VERSION = 1;
 const KINDS = { segment: 1, snapshot: 2 } as const;
 const HAS_PREVIOUS = 1;
+/** An origin stands before the trailer. */
+const HAS_ORIGIN = 2;
 const SEGMENT_FIXED_SIZE = 76;
 const SNAPSHOT_SIZE = 56;
 const WAL_HEADER_SIZE = 32;
@@ -83,8 +90,13 @@ function corrupt(what: string): LitestreamError {
   return new LitestreamError('corrupt', `trailer ${what}`);
 }
 
-/** The skippable frame with its footer, to be put behind the data frame. */
+/** The skippable frame with its footer, to be put behind the data frame; the one of the origin comes before it. */
 export function encodeTrailer(trailer: ObjectTrailer): Uint8Array {
+  const frame = encodeFrame(trailer);
+  return trailer.origin ? Buffer.concat([encodeOrigin(trailer.origin), frame]) : frame;
+}
+
+function encodeFrame(trailer: ObjectTrailer): Uint8Array {
   const content = trailer.kind === 'segment' ? segmentContent(trailer) : snapshotContent(trailer);
   const sizeBytes = FRAME_HEADER_SIZE + content.byteLength + TRAILER_FOOTER_SIZE;
   assert(sizeBytes <= MAX_TRAILER_SIZE, `a trailer of ${sizeBytes} bytes is too large`);
@@ -118,9 +130,21 @@ export function trailerSize(data: Uint8Array): number | undefined {
 /**
  * Decodes a trailer and verifies it in full.
  * @param frame exactly the skippable frame
+ * @param origin exactly the frame of the origin, which stands before it when announcesOrigin() says so
  * @throws LitestreamError 'corrupt'; 'unsupported' for a version that is not known
  */
-export function decodeTrailer(frame: Uint8Array): ObjectTrailer {
+export function decodeTrailer(frame: Uint8Array, origin?: Uint8Array): ObjectTrailer {
+  const trailer = decodeFrame(frame);
+  if (announcesOrigin(frame) !== (origin !== undefined)) throw corrupt('and origin do not belong together');
+  return origin ? { ...trailer, origin: decodeOrigin(origin) } : trailer;
+}
+
+/** Whether an origin stands before a trailer. @param frame exactly the skippable frame */
+export function announcesOrigin(frame: Uint8Array): boolean {
+  return ((frame[FRAME_HEADER_SIZE + 2] ?? 0) & HAS_ORIGIN) !== 0;
+}
+
+function decodeFrame(frame: Uint8Array): ObjectTrailer {
   const data = bufferOf(frame);
   if (data.byteLength < FRAME_HEADER_SIZE + TRAILER_FOOTER_SIZE) throw corrupt('is too short');
   const footer = data.byteLength - TRAILER_FOOTER_SIZE;
@@ -152,7 +176,7 @@ function bufferOf(data: Uint8Array): Buffer {
 function writeHead(data: Buffer, trailer: ObjectTrailer, flags: number): void {
   data[0] = VERSION;
   data[1] = KINDS[trailer.kind];
-  data[2] = flags;
+  data[2] = flags | (trailer.origin ? HAS_ORIGIN : 0);
   data.writeUInt32LE(trailer.pageSizeBytes, 4);
   data.write(trailer.generation, 8, 'hex');
   data.writeUInt32LE(trailer.index, 16);

@@ -415,22 +415,21 @@ test('a store that never answers does not keep it from ending', async () => {
   }
 });
 
-test.each([
-  ['better_sqlite3', 'npm rebuild better-sqlite3'],
-  ['lz4-napi', 'npm ci --include=optional'],
-])('without the native part of %s: one message with the remedy', async (name, remedy) => {
+test('without the native part of better-sqlite3: one message with the remedies', async () => {
   await withPlace(async ({ dir, config }) => {
     const fake = join(dir, 'fake.cjs');
     await fs.writeFile(
       fake,
       `const load = process.dlopen;
        process.dlopen = (module, file, ...rest) => {
-         if (file.includes(${JSON.stringify(name)})) throw new Error(file + ': invalid ELF header');
+         if (file.includes('better_sqlite3')) throw new Error(file + ': invalid ELF header');
          return load(module, file, ...rest);
        };`,
     );
     const args = ['--require', fake, LITESTREAM, 'replicate', '-config', await config()];
-    const failure = (await execute(process.execPath, args).catch((error: unknown) => error)) as {
+    // Also where node:sqlite would do.
+    const env = { ...process.env, LITESTREAM_SQLITE: 'better-sqlite3' };
+    const failure = (await execute(process.execPath, args, { env }).catch((error: unknown) => error)) as {
       code: number;
       stdout: string;
       stderr: string;
@@ -438,6 +437,6 @@ test.each([
     expect(failure).toMatchObject({ code: 1, stderr: '' });
     const [last = ''] = messages(failure.stdout.trimEnd().split('\n')).slice(-1);
     expect(last).toMatch(/^level=ERROR msg="failed to run" error=/);
-    expect(last).toContain(`\`${remedy}\``);
+    for (const remedy of ['a newer Node.js', '`npm install better-sqlite3`']) expect(last).toContain(remedy);
   });
 });

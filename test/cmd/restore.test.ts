@@ -67,6 +67,21 @@ describe('the same as v0.3.13', () => {
     expect(ours.files).toEqual(theirs.files.filter((file) => !/\.tmp-/.test(file)));
   });
 
+  test('WAL without a snapshot is no reason to begin with an empty database', async () => {
+    await withTempDir(async (temp) => {
+      await fs.cp(join(dir, 'rep'), join(temp, 'rep'), { recursive: true });
+      for (const name of await fs.readdir(join(temp, 'rep', 'generations')))
+        await fs.rm(join(temp, 'rep', 'generations', name, 'snapshots'), { recursive: true });
+      const url = `file://${temp}/rep`;
+      const { ours, theirs } = await both(['restore', '-if-replica-exists', '-o', 'OUT', url]);
+      expect([ours.code, theirs.code]).toEqual([1, 1]);
+      expect(ours.stderr).toMatch(
+        /missing snapshot generations\/\S+: WAL was stored until .*to begin with a new/,
+      );
+      expect(ours.files).toEqual([]);
+    });
+  });
+
   test('an output that is there', async () => {
     const there = (out: string): Promise<void> => fs.writeFile(out, 'mine');
     for (const extra of [[], ['-if-db-not-exists'], ['-if-replica-exists']]) {

@@ -63,7 +63,8 @@ describe('restore -force', () => {
       const first = await rig.generation();
 
       await succeed(config, 'restore', '-force', '-timestamp', moment, rig.database);
-      await litestream.waitForLine(/database is followed/);
+      const isNew = (line: string): boolean => line.includes('sync: new generation');
+      await until(() => litestream.lines.filter(isNew).length === 2);
       expect(await rowsOf(rig.database)).toEqual([1]);
       const kept = readdirSync(rig.dir).find((name) => /^db\.\d{8}T\d{9}Z$/.test(name));
       expect(await rowsOf(join(rig.dir, kept ?? 'none'))).toEqual([1, 2]);
@@ -114,6 +115,24 @@ it('a database that was moved away while it was replicated is restored without f
     await succeed(config, 'sync', '-wait', rig.database);
     expect(await rowsOf(await rig.restored())).toEqual([1, 2, 3]);
     await litestream.stop();
+  });
+});
+
+it('a folder in the place of the database is none, whatever is asked', async () => {
+  await withRig(async (rig) => {
+    await commit(rig.database, 1);
+    const config = await rig.config();
+    const litestream = await rig.replicate();
+    await succeed(config, 'sync', '-wait', rig.database);
+    await litestream.stop();
+    for (const name of readdirSync(rig.dir)) {
+      if (/^db(-wal|-shm)?$/.test(name)) await fs.rm(join(rig.dir, name));
+    }
+    await fs.mkdir(rig.database);
+    for (const args of [['-if-db-not-exists', rig.database], ['-all', '-if-db-not-exists'], [rig.database]]) {
+      const { code, stdout, stderr } = await ours(config, 'restore', ...args);
+      expect([code, stdout + stderr]).toEqual([1, expect.stringContaining('is not a file')]);
+    }
   });
 });
 

@@ -33,7 +33,8 @@ describe('shutdown', () => {
       const app = await rig.application();
       const litestream = await rig.replicate({
         replica: s3Replica(endpoint),
-        global: ['shutdown-timeout: 1s'],
+        // A twentieth of it is for what there is to say.
+        global: ['shutdown-timeout: 5s'],
         env: s3Environment(server),
       });
       await app.load({ kind: 'write', seed: 1, steps: 3 });
@@ -61,7 +62,8 @@ describe('shutdown', () => {
         await app.load({ kind: 'write', seed: 1, steps: 3 });
         const litestream = await rig.replicate({
           replica: s3Replica(server.endpoint),
-          global: ['shutdown-timeout: 1s'],
+          // A twentieth of it is for what there is to say.
+          global: ['shutdown-timeout: 5s'],
           env: s3Environment(server),
         });
         await until(() => server.requests.length > 0);

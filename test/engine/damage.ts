@@ -26,6 +26,8 @@ export function startReplica(source: FakeSource, store: ObjectStore, snapshotInt
     source,
     openStore: () => Promise.resolve(store),
     logger: recordingLogger([]),
+    // Damage is for the verification to find.
+    lookIntervalMs: 3600_000,
   });
   replica.start();
   return replica;

@@ -164,6 +164,30 @@ describe('the warning', () => {
   });
 });
 
+it('commits that are dated in the future are warned of by who finds them, once for each start', async () => {
+  const future = (): unknown[] =>
+    alarms()
+      .filter(({ message }) => message.includes('wrong clock'))
+      .map(({ attributes }) => [attributes['generation'], attributes['reason']]);
+  const old = newSource(false);
+  old.clock = () => Date.now() + 24 * HOUR;
+  old.commit();
+  await run(old);
+  expect(future()).toEqual([]);
+  const { generation } = old.position();
+  const told = [generation, expect.stringMatching(/^the last commit is dated in the future/)];
+  await run(old);
+  expect(future()).toEqual([told]);
+  const source = newSource(false);
+  source.clock = old.clock;
+  source.commit();
+  await run(source);
+  expect(future()).toEqual([told, told]);
+  // Now its own are as well.
+  await run(source);
+  expect(future()).toEqual([told, told, told]);
+});
+
 it('leaves the older history whole until its window ends', async () => {
   const old = await oldHistory();
   const expected = old.bytes();

@@ -9,8 +9,10 @@ import { abortedError } from '../../src/base/concurrency.ts';
 import type { LogAttributes, LogLevel, Logger } from '../../src/base/logger.ts';
 import { newGeneration } from '../../src/format/names.ts';
 import type { CommitTime } from '../../src/format/object-trailer.ts';
+import type { Origin } from '../../src/format/origin-frame.ts';
 import type { Position } from '../../src/format/position.ts';
 import type { ReplicaOptions } from '../../src/engine/options.ts';
+import { Replica, type ReplicaDependencies } from '../../src/engine/replica.ts';
 import type { SegmentSource, SnapshotHold } from '../../src/engine/segment-source.ts';
 import {
   WAL_HEADER_SIZE,
@@ -21,7 +23,12 @@ import {
   verifyFrames,
   walFrameSize,
 } from '../../src/sqlite/wal.ts';
-import type { ObjectInfo, ObjectStore, StoreCapabilities } from '../../src/storage/object-store.ts';
+import type {
+  CallOptions,
+  ObjectInfo,
+  ObjectStore,
+  StoreCapabilities,
+} from '../../src/storage/object-store.ts';
 
 /** Polls until `condition` gives something truthy. */
 export async function until<T>(
@@ -89,6 +96,8 @@ export class FakeSource implements SegmentSource {
   first = false;
   /** Whether nothing of the present generation is said to be anywhere. */
   fresh = false;
+  /** Of the present generation. */
+  origin: Origin | undefined;
   #generation = newGeneration();
   #index = 0;
   #checksum: WalChecksum = [0, 0];
@@ -160,6 +169,10 @@ export class FakeSource implements SegmentSource {
     return this.first;
   }
 
+  originOf(generation: string): Origin | undefined {
+    return generation === this.#generation ? this.origin : undefined;
+  }
+
   onAdvance(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -208,6 +221,7 @@ export class FakeSource implements SegmentSource {
     this.shadow.clear();
     if (current) this.shadow.set(0, current);
     this.times.clear();
+    this.origin = { generations: [this.#generation, ...(this.origin?.generations ?? [])], end: undefined };
     this.#generation = newGeneration();
     this.#index = 0;
     this.notify();
@@ -257,7 +271,45 @@ export class FakeSource implements SegmentSource {
   }
 }
 
-export type Operation = 'list' | 'listPrefixes' | 'get' | 'put' | 'delete';
+/** The replicas of one test, and their source: all of it ends with end(). */
+export class Replicas {
+  readonly source: FakeSource;
+  readonly log: LogLine[] = [];
+  readonly #running: Replica[] = [];
+
+  constructor(pageSizeBytes?: number) {
+    this.source = new FakeSource(pageSizeBytes);
+  }
+
+  start(
+    store: ObjectStore,
+    options: Partial<ReplicaOptions> = {},
+    more: Partial<ReplicaDependencies> = {},
+  ): Replica {
+    const replica = new Replica({
+      options: { ...OPTIONS, ...options },
+      source: this.source,
+      openStore: () => Promise.resolve(store),
+      logger: recordingLogger(this.log),
+      ...more,
+    });
+    this.#running.push(replica);
+    replica.start();
+    return replica;
+  }
+
+  async end(): Promise<void> {
+    for (const replica of this.#running) await replica.stop(AbortSignal.abort());
+    this.source.close();
+  }
+}
+
+/** Waits until a replica holds everything that is committed. */
+export function allStored(replica: Replica): Promise<boolean> {
+  return until('everything is stored', () => replica.lagging() === undefined);
+}
+
+export type Operation = 'list' | 'listPrefixes' | 'stat' | 'get' | 'put' | 'delete';
 export interface Request {
   readonly operation: Operation;
   readonly key: string;
@@ -291,6 +343,11 @@ export class FaultStore implements ObjectStore {
   async *listPrefixes(...[prefix, options]: Parameters<ObjectStore['listPrefixes']>): AsyncGenerator<string> {
     await this.#begin('listPrefixes', prefix, options?.signal);
     yield* this.#inner.listPrefixes(prefix, options);
+  }
+
+  async stat(key: string, options?: CallOptions): Promise<ObjectInfo | undefined> {
+    await this.#begin('stat', key, options?.signal);
+    return this.#inner.stat!(key, options);
   }
 
   async get(...[key, options]: Parameters<ObjectStore['get']>): ReturnType<ObjectStore['get']> {

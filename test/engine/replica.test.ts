@@ -7,7 +7,7 @@ import { LitestreamError } from '../../src/base/errors.ts';
 import { listSegments, listSnapshots } from '../../src/engine/catalog.ts';
 import type { ReplicaOptions } from '../../src/engine/options.ts';
 import { nextSegment } from '../../src/engine/replica-segment.ts';
-import { Replica } from '../../src/engine/replica.ts';
+import type { Replica } from '../../src/engine/replica.ts';
 import { decodeLz4FrameBytes, encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { readFrameHeader, walFrameSize } from '../../src/sqlite/wal.ts';
@@ -16,48 +16,33 @@ import { openStore } from '../../src/storage/registry.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import { oracle } from '../support/oracle.ts';
 import {
-  FakeSource,
+  type FakeSource,
   FaultStore,
   type LogLine,
-  OPTIONS,
+  Replicas,
+  allStored,
   hang,
-  recordingLogger,
   until,
 } from './replica-rig.ts';
 
 let source: FakeSource;
 let store: FaultStore;
 let log: LogLine[];
-let running: Replica[];
+let replicas: Replicas;
 
 beforeEach(() => {
-  source = new FakeSource();
+  replicas = new Replicas();
+  ({ source, log } = replicas);
   store = new FaultStore(openMemoryStore());
-  log = [];
-  running = [];
 });
 
-afterEach(async () => {
-  for (const replica of running) await replica.stop(AbortSignal.abort());
-  source.close();
-});
+afterEach(() => replicas.end());
 
-function start(options: Partial<ReplicaOptions> = {}, into: ObjectStore = store): Replica {
-  const replica = new Replica({
-    options: { ...OPTIONS, ...options },
-    source,
-    openStore: () => Promise.resolve(into),
-    logger: recordingLogger(log),
-  });
-  running.push(replica);
-  replica.start();
-  return replica;
-}
+const start = (options: Partial<ReplicaOptions> = {}, into: ObjectStore = store): Replica =>
+  replicas.start(into, options);
 
 const stop = (replica: Replica): Promise<{ unstored: string | undefined }> =>
   replica.stop(AbortSignal.timeout(10_000));
-const stored = (replica: Replica): Promise<boolean> =>
-  until('everything is stored', () => replica.lagging() === undefined);
 const puts = (): string[] =>
   store.requests.filter(({ operation }) => operation === 'put').map(({ key }) => key);
 const segmentPuts = (): string[] => puts().filter((key) => key.endsWith('.wal.lz4'));
@@ -82,15 +67,16 @@ async function expectAllStored(): Promise<void> {
 
 describe('what it writes', () => {
   it.each([512, 4096, 65536])('is restored by v0.3.13, page size %i', async (pageSize) => {
-    source.close();
-    source = new FakeSource(pageSize);
+    await replicas.end();
+    replicas = new Replicas(pageSize);
+    ({ source, log } = replicas);
     const path = join(source.dir, 'backup');
     const files = await openStore({ type: 'file', path });
     source.commit(3);
     const replica = start({}, files);
     for (let index = 0; index < 4; index++) {
       source.commit(20, 1000);
-      await stored(replica);
+      await allStored(replica);
       source.commit(1);
       source.commit(1);
       source.checkpoint();
@@ -107,7 +93,7 @@ describe('what it writes', () => {
     const files = new FaultStore(await openStore({ type: 'file', path }), false);
     source.commit(500, 3000);
     const replica = start({}, files);
-    await stored(replica);
+    await allStored(replica);
     await stop(replica);
     const output = join(source.dir, 'restored');
     execFileSync(oracle(), ['restore', '-o', output, `file://${path}`], { stdio: 'pipe' });
@@ -117,7 +103,7 @@ describe('what it writes', () => {
   it('starts with the segments that the first snapshot needs, then the snapshot', async () => {
     source.commit(10);
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     const { generation } = source.position();
     expect(puts()).toEqual([segmentKey(generation, 0, 0), snapshotKey(generation, 0)]);
     expect(replica.stats).toMatchObject({ generation, walIndex: 0, walOffset: source.indexEnd(0) });
@@ -127,7 +113,7 @@ describe('what it writes', () => {
 
   it('never is a WAL header by itself', async () => {
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     source.shadow.set(0, Buffer.alloc(32));
     source.notify();
     await stop(replica);
@@ -138,7 +124,7 @@ describe('what it writes', () => {
     const replica = start();
     for (let index = 0; index < 4; index++) {
       source.commit();
-      await stored(replica);
+      await allStored(replica);
       source.checkpoint();
     }
     expect(source.retained.at(-1)).toBe(2);
@@ -148,9 +134,9 @@ describe('what it writes', () => {
 describe('when it uploads', () => {
   it('sends the first commit after a quiet time at once, the next one an interval later, or at a stop', async () => {
     const replica = start({ syncIntervalMs: 3600_000 });
-    await stored(replica);
+    await allStored(replica);
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     expect(segmentPuts()).toHaveLength(1);
     source.commit();
     expect(replica.lagging()?.bytes).toBe(walFrameSize(4096));
@@ -162,13 +148,28 @@ describe('when it uploads', () => {
   });
 
   it('makes no request while the database is idle', async () => {
-    const replica = start({ retentionMs: 10, retentionCheckIntervalMs: 1 });
+    store = new FaultStore(openMemoryStore(), false);
+    const replica = start({ retentionMs: 3600_000, retentionCheckIntervalMs: 200 });
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     await until('the first check of retention', () =>
       store.requests.some(({ operation }) => operation === 'listPrefixes'),
     );
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    // What the next checks ask for is told in the tests of what the store shows.
+    replica.stats.lastLookAtMs = undefined;
+    await until('the second check', () => replica.stats.lastLookAtMs);
+    const [before] = [store.requests.length];
+    expect(store.requests.at(-1)?.operation).toBe('list');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(store.requests.length).toBe(before);
+  });
+
+  it('never asks a store without checks while the database is idle', async () => {
+    store = new FaultStore(openMemoryStore(), false);
+    const replica = start({ retentionMs: 3600_000 });
+    source.commit();
+    await allStored(replica);
+    await until('the snapshot', () => puts().length === 2);
     const before = store.requests.length;
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(store.requests.length).toBe(before);
@@ -180,7 +181,7 @@ describe('when it uploads', () => {
       source.checkpoint();
     }
     const replica = start({ syncIntervalMs: 3600_000 });
-    await stored(replica);
+    await allStored(replica);
     // A fresh replica begins at the index of its first snapshot.
     expect(segmentPuts()).toEqual([segmentKey(source.position().generation, 19, 0)]);
     store.fault = () => {
@@ -201,7 +202,7 @@ describe('when it uploads', () => {
 describe('when the store fails', () => {
   it.each(['unavailable', 'permission'] as const)('recovers from %s without a new write', async (code) => {
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     let failures = 2;
     store.fault = () => {
       if (failures-- > 0) throw new LitestreamError(code, 'the store is away');
@@ -209,8 +210,9 @@ describe('when the store fails', () => {
     source.commit();
     await until('the failure shows', () => replica.stats.lastError);
     expect(replica.stats.lastError).toContain('the store is away');
-    await stored(replica);
-    expect(replica.stats.lastError).toBeUndefined();
+    await allStored(replica);
+    // What is stored counts a moment before the pass that stored it has ended well.
+    await until('the failure is over', () => replica.stats.lastError === undefined);
     expect(errors()).toHaveLength(1);
     expect(errors()[0]).toMatchObject({
       message: 'monitor error',
@@ -222,7 +224,7 @@ describe('when the store fails', () => {
 
   it('says what is not stored when it must stop', async () => {
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     store.fault = ({ operation }, signal) => (operation === 'put' ? hang(signal) : undefined);
     source.commit();
     const { generation } = source.position();
@@ -236,7 +238,7 @@ describe('when the store fails', () => {
 
   it('ends in time although the store ignores the abort', async () => {
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     store.fault = () => new Promise<never>(() => undefined);
     source.commit();
     expect((await replica.stop(AbortSignal.timeout(20))).unstored).toContain('is not stored');
@@ -261,13 +263,13 @@ describe('when the store fails', () => {
     await until('the failure shows', () => errors().some(({ message }) => message === 'snapshotter error'));
     await until('the hold is released', () => source.holds === 0);
     store.fault = undefined;
-    await stored(replica);
-    expect(replica.stats.lastError).toBeUndefined();
+    await allStored(replica);
+    await until('the failure is over', () => replica.stats.lastError === undefined);
   });
 
   it('repeats an upload of unknown outcome with the same bytes', async () => {
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     store.after = () => {
       store.after = undefined;
       source.commit(3);
@@ -275,7 +277,7 @@ describe('when the store fails', () => {
     };
     source.commit();
     await until('a retry', () => segmentPuts().length === 3);
-    await stored(replica);
+    await allStored(replica);
     const [first, second, third] = segmentPuts();
     expect(first).toBe(second);
     expect(third).not.toBe(second);
@@ -287,16 +289,16 @@ describe('after a restart', () => {
   it('continues with one listing of each kind and one read', async () => {
     const first = start();
     source.commit();
-    await stored(first);
+    await allStored(first);
     source.checkpoint();
     source.commit(2);
     await stop(first);
     store.requests.length = 0;
     const second = start();
-    await stored(second);
+    await allStored(second);
     expect(store.requests.map(({ operation }) => operation)).toEqual(['list', 'list', 'get']);
     source.commit();
-    await stored(second);
+    await allStored(second);
     await expectAllStored();
     expect(source.restarts).toEqual([]);
     expect(await listSnapshots(store, source.position().generation)).toHaveLength(1);
@@ -309,12 +311,12 @@ describe('after a restart', () => {
   it('writes a last segment anew that cannot be decoded', async () => {
     const first = start();
     source.commit();
-    await stored(first);
+    await allStored(first);
     source.commit(2);
     await stop(first);
     await store.put(await lastSegment(), new Uint8Array(7));
     const second = start();
-    await stored(second);
+    await allStored(second);
     await expectAllStored();
     expect(source.restarts).toEqual([]);
   });
@@ -327,7 +329,7 @@ describe('after a restart', () => {
     source.commit();
     const { generation } = source.position();
     await store.put(segmentKey(generation, 1, 0), encodeLz4FrameBytes(source.shadow.get(1)!.subarray(0, 32)));
-    await stored(start());
+    await allStored(start());
     await expectAllStored();
     expect(source.restarts).toEqual([]);
   });
@@ -353,7 +355,7 @@ describe('after a restart', () => {
         source.checkpoint();
         source.commit();
         const middle = start();
-        await stored(middle);
+        await allStored(middle);
         await stop(middle);
         await store.delete([segmentKey(source.position().generation, 1, 0)]);
       },
@@ -361,12 +363,12 @@ describe('after a restart', () => {
   ])('starts a new generation when %s', async (_, damage) => {
     const first = start();
     source.commit();
-    await stored(first);
+    await allStored(first);
     source.commit();
     await stop(first);
     const { generation } = source.position();
     await damage();
-    await stored(start());
+    await allStored(start());
     expect(source.restarts).toHaveLength(1);
     expect(source.position().generation).not.toBe(generation);
     expect(await listSnapshots(store, source.position().generation)).toHaveLength(1);
@@ -383,7 +385,7 @@ describe('after a restart', () => {
     source.checkpoint();
     source.commit();
     source.shadow.delete(1);
-    await stored(start());
+    await allStored(start());
     expect(source.restarts).toEqual(['shadow wal of index 1 is gone before it was replicated']);
   });
 });
@@ -394,7 +396,7 @@ describe('generations', () => {
   it('are not asked for when they are new', async () => {
     source.fresh = true;
     source.commit();
-    await stored(start());
+    await allStored(start());
     expect(operations()).toEqual(['put', 'put']);
     source.restartGeneration('another one');
     await until('the next generation is stored', () => store.requests.length === 4);
@@ -406,7 +408,7 @@ describe('generations', () => {
     source.fresh = true;
     source.commit();
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     source.notify();
     const position = source.position.bind(source);
     source.position = () => {
@@ -415,7 +417,7 @@ describe('generations', () => {
     };
     await until('it has begun again', () => operations().includes('get'));
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     expect(operations().slice(0, 5)).toEqual(['put', 'put', 'list', 'list', 'get']);
     await expectAllStored();
   });
@@ -423,10 +425,10 @@ describe('generations', () => {
   it('follows the source into a new one', async () => {
     const replica = start();
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     source.restartGeneration('because');
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     const { generation } = source.position();
     expect(replica.stats.generation).toBe(generation);
     expect(puts().slice(-2).toSorted()).toEqual([snapshotKey(generation, 0), segmentKey(generation, 0, 0)]);
@@ -437,18 +439,18 @@ describe('generations', () => {
     const replica = start();
     source.commit();
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     const { generation } = source.position();
     source.shadow.set(0, source.shadow.get(0)!.subarray(0, 32 + walFrameSize(4096)));
     source.notify();
     await until('a new generation', () => source.position().generation !== generation);
     expect(source.restarts).toEqual(['replica is ahead of the shadow wal']);
-    await stored(replica);
+    await allStored(replica);
   });
 
   it('never mixes bytes of two generations in one segment', async () => {
     const replica = start();
-    await stored(replica);
+    await allStored(replica);
     const read = source.readShadow.bind(source);
     source.readShadow = async (...range) => {
       source.readShadow = read;
@@ -458,7 +460,7 @@ describe('generations', () => {
     };
     const { generation } = source.position();
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     expect(segmentPuts()).toEqual([segmentKey(source.position().generation, 0, 0)]);
     expect(await listSegments(store, generation)).toEqual([]);
   });
@@ -489,8 +491,8 @@ describe('generations', () => {
     source.commit();
     await until('the generation is given up', () => source.restarts.length > 0);
     expect(source.restarts[0]).toContain('outgrown');
-    await stored(replica);
-    expect(replica.stats.lastError).toBeUndefined();
+    await allStored(replica);
+    await until('the failure is over', () => replica.stats.lastError === undefined);
   });
 });
 

@@ -3,55 +3,33 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
 import { type SnapshotInfo, listSnapshots } from '../../src/engine/catalog.ts';
-import type { ReplicaOptions } from '../../src/engine/options.ts';
-import { Replica } from '../../src/engine/replica.ts';
+import type { Replica } from '../../src/engine/replica.ts';
 import { snapshotAddsTo, snapshotDueAtMs } from '../../src/engine/snapshot.ts';
 import { snapshotKey } from '../../src/format/names.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import {
-  FakeSource,
+  type FakeSource,
   FaultStore,
   type LogLine,
-  OPTIONS,
+  Replicas,
+  allStored,
   hang,
-  recordingLogger,
   until,
 } from './replica-rig.ts';
 
 let source: FakeSource;
 let log: LogLine[];
-let running: Replica[];
+let replicas: Replicas;
 
 beforeEach(() => {
-  source = new FakeSource();
-  log = [];
-  running = [];
+  replicas = new Replicas();
+  ({ source, log } = replicas);
 });
 
-afterEach(async () => {
-  for (const replica of running) await replica.stop(AbortSignal.abort());
-  source.close();
-});
+afterEach(() => replicas.end());
 
-function start(
-  store: FaultStore,
-  options: Partial<ReplicaOptions> = {},
-  clock: () => number = Date.now,
-): Replica {
-  const replica = new Replica({
-    options: { ...OPTIONS, ...options },
-    source,
-    openStore: () => Promise.resolve(store),
-    logger: recordingLogger(log),
-    clock,
-  });
-  running.push(replica);
-  replica.start();
-  return replica;
-}
+const start = (...args: Parameters<Replicas['start']>): Replica => replicas.start(...args);
 
-const stored = (replica: Replica): Promise<boolean> =>
-  until('everything is stored', () => replica.lagging() === undefined);
 const snapshots = (store: FaultStore): Promise<SnapshotInfo[]> =>
   listSnapshots(store, source.position().generation);
 const spool = (): string => join(source.metaPath, 'snapshot-test.tmp');
@@ -87,15 +65,15 @@ describe('when a snapshot is due', () => {
   it('is taken then, and never twice at one index', async () => {
     const store = new FaultStore(openMemoryStore());
     let aheadMs = 0;
-    const replica = start(store, { snapshotIntervalMs: 3600_000 }, () => Date.now() + aheadMs);
+    const replica = start(store, { snapshotIntervalMs: 3600_000 }, { clock: () => Date.now() + aheadMs });
     source.commit();
-    await stored(replica);
+    await allStored(replica);
     // The wait that is under way is an hour long: a new process looks at the clock anew.
     await replica.stop(AbortSignal.timeout(5000));
     aheadMs = 3600_001;
-    const next = start(store, { snapshotIntervalMs: 3600_000 }, () => Date.now() + aheadMs);
+    const next = start(store, { snapshotIntervalMs: 3600_000 }, { clock: () => Date.now() + aheadMs });
     source.commit();
-    await stored(next);
+    await allStored(next);
     expect((await snapshots(store)).map(({ index }) => index)).toEqual([0]);
     source.checkpoint();
     source.commit();
@@ -131,7 +109,7 @@ describe('while a snapshot is written', () => {
     await until('a segment goes on', () => replica.stats.walOffset === source.indexEnd(0));
     expect(source.holds).toBe(1);
     release?.();
-    await stored(replica);
+    await allStored(replica);
     expect(source.holds).toBe(0);
   });
 
@@ -146,7 +124,7 @@ describe('while a snapshot is written', () => {
     };
     writeFileSync(spool(), 'left by a process that died');
     source.commit();
-    await stored(start(store));
+    await allStored(start(store));
     expect(await Promise.all(letGo)).toEqual([true]);
     expect(existsSync(spool())).toBe(false);
     expect(source.holds).toBe(0);
@@ -164,7 +142,7 @@ describe('while a snapshot is written', () => {
     const replica = start(store);
     await until('the failure shows', () => replica.stats.lastError);
     spooled.push(existsSync(spool()));
-    await stored(replica);
+    await allStored(replica);
     expect([...spooled, existsSync(spool())]).toEqual([false, false]);
     expect(await snapshots(store)).toHaveLength(1);
   });
@@ -177,7 +155,7 @@ describe('while a snapshot is written', () => {
       symlinkSync('/dev/full', spool());
       return hold();
     };
-    await stored(start(store));
+    await allStored(start(store));
     expect(await snapshots(store)).toHaveLength(1);
     expect(existsSync(spool())).toBe(false);
     expect(log.filter(({ level }) => level === 'WARN')).toHaveLength(1);

@@ -62,9 +62,12 @@ function status(facts: Partial<DatabaseFacts> = {}): DatabaseStatus {
   return databaseStatus({ ...base, ...facts }, NOW);
 }
 
-const problem = (kind: 'missing' | 'no-folder' | 'gone' | 'broken'): Partial<DatabaseFacts> => ({
+const problem = (
+  kind: 'missing' | 'no-folder' | 'gone' | 'broken',
+  forMs = 60_000,
+): Partial<DatabaseFacts> => ({
   followed: false,
-  problem: { message: 'it is not', code: 'not-found', sinceMs: NOW - 60_000, kind },
+  problem: { message: 'it is not', code: 'not-found', sinceMs: NOW - forMs, kind },
 });
 const lasting = (ms: number): { reason: string; sinceMs: number } => ({
   reason: 'in the way',
@@ -75,7 +78,22 @@ describe('a database', () => {
   it.each<[string, Partial<DatabaseFacts>, Partial<DatabaseStatus>]>([
     ['all is stored', {}, { state: 'ok', healthy: true, reason: null, since: null }],
     ['it is being opened', { followed: false }, { state: 'starting', healthy: true }],
+    [
+      'it is being opened for too long',
+      { followed: false, unfollowedSinceMs: NOW - 10 * 60_000 },
+      { state: 'failing', healthy: false, reason: 'the database is still being opened' },
+    ],
     ['it is not there yet', problem('missing'), { state: 'waiting', healthy: true, remedy: null }],
+    [
+      'it does not come',
+      { ...problem('missing', 3600_000), replicas: [replica({ replication: undefined })] },
+      { state: 'failing', healthy: false, reason: 'it is not' },
+    ],
+    [
+      'nobody has it open, and all that it holds is stored',
+      { ...problem('missing', 100 * 3600_000), mode: 'read-only' },
+      { state: 'waiting', healthy: true },
+    ],
     [
       'nobody has it open, and what it holds cannot be stored',
       { ...problem('missing'), replicas: [failing({})], mode: 'read-only' },
@@ -134,6 +152,36 @@ describe('a replica', () => {
     ['has all', replica(), { state: 'ok', healthy: true, lagMs: 0, backlogBytes: 0 }],
     ['is asked what it has', replica({ replication: unlearnt }), { state: 'starting', healthy: true }],
     [
+      'is asked what it has, and does not get on',
+      replica({ replication: unlearnt, unready: { sinceMs: NOW - 700_000, movedAtMs: NOW - 600_000 } }),
+      { state: 'failing', healthy: false },
+    ],
+    [
+      'gets its first snapshot, and slowly',
+      replica({ replication: unlearnt, unready: { sinceMs: NOW - 7200_000, movedAtMs: NOW - 599_999 } }),
+      { state: 'starting', healthy: true },
+    ],
+    [
+      'gets its first snapshot for a day',
+      replica({ replication: unlearnt, unready: { sinceMs: NOW - 24 * 3600_000, movedAtMs: NOW } }),
+      { state: 'failing', healthy: false },
+    ],
+    [
+      'has a database that nobody follows',
+      replica({ replication: undefined, unready: { sinceMs: NOW - 3600_000, movedAtMs: NOW } }),
+      { state: 'failing', healthy: false },
+    ],
+    [
+      'has lost what was stored',
+      replica({ stats: { ...newReplicaStats('s3', 's3'), loss: { reason: 'gone', sinceMs: NOW } } }),
+      { state: 'failing', healthy: false, reason: 'gone' },
+    ],
+    [
+      'was written by another process',
+      replica({ stats: { ...newReplicaStats('s3', 's3'), otherWriter: { key: 'k', atMs: NOW } } }),
+      { state: 'ok', healthy: true, otherWriter: { object: 'k', at: '2026-01-01T12:00:00.000Z' } },
+    ],
+    [
       'gets its first snapshot',
       replica({ replication: { ...unlearnt, learnt: true } }),
       { state: 'starting', healthy: true, restorable: null },
@@ -163,6 +211,17 @@ describe('a replica', () => {
     ],
   ])('%s', (_, facts, expected) => {
     expect(status({ replicas: [facts] }).replicas[0]).toMatchObject(expected);
+  });
+
+  it.each([
+    ['a last commit that is', 'lastCommitMs'],
+    ['a generation before it that ends in one', 'previousCommitMs'],
+  ])('is well, and tells of %s dated in the future', (_, name) => {
+    const facts = replica();
+    const told = (timeMs: number): string | null | undefined =>
+      status({ replicas: [{ ...facts, stats: { ...facts.stats, [name]: timeMs } }] }).replicas[0]?.reason;
+    expect(told(NOW + 600_000)).toMatch(/the last commit is dated in the future \(2026-01-01T12:10:00/);
+    expect(told(NOW + 60_000)).toBeNull();
   });
 
   it('restores from the oldest snapshot to the oldest commit that is not stored', () => {

@@ -50,6 +50,8 @@ function start(options: Partial<ReplicaOptions> = { validationIntervalMs: 10 }):
     source,
     openStore: () => Promise.resolve(store),
     logger: recordingLogger(log),
+    // Damage is for the verification to find.
+    lookIntervalMs: 3600_000,
   });
   replica.start();
 }
@@ -307,6 +309,8 @@ describe('an inconclusive verification', () => {
     const [key] = store.requests.filter(({ operation }) => operation === 'put').map((request) => request.key);
     const data = await read(key!);
     await store.delete([key!]);
+    // The same generation goes on, so that it can be well again.
+    source.restartGeneration = () => undefined;
     expect(await demand()).toMatchObject({ result: 'failed' });
     const failed = replica.stats.verification;
     store.fault = ({ operation }, signal) => (operation === 'get' ? hang(signal) : undefined);

@@ -12,6 +12,7 @@ import {
   rmSync,
   statSync,
   truncateSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -335,6 +336,29 @@ describe('WalFollower after a restart of the process', () => {
       expect((await follower.start()).kind).toBe('lost');
       close();
     }
+  });
+
+  it('an index whose end was not recorded counts as whole in the same boot only, whatever the times of its file', async () => {
+    const { follower, shadow, close } = await follow();
+    await follower.start();
+    insert(50_000);
+    await follower.sync();
+    application.pragma('wal_checkpoint(PASSIVE)');
+    await follower.sync();
+    insert();
+    await follower.sync();
+    expect(follower.chain.index).toBe(1);
+    close();
+    await shadow.close();
+    rmSync(join(shadow.path, 'ends.json'));
+    expect((await reload()).shadow.has(0)).toBe(true);
+    // As on another machine, or after a boot: the last frames never reached the disk.
+    writeFileSync(join(shadow.path, 'boot'), 'another-boot\n');
+    truncateSync(shadow.pathOf(0), WAL_HEADER_SIZE + 3 * walFrameSize(PAGE_SIZE));
+    const left = await reload();
+    expect(left.shadow.has(0)).toBe(false);
+    expect(left.shadow.has(1)).toBe(true);
+    expect(readFileSync(join(shadow.path, 'boot'), 'utf8')).not.toContain('another');
   });
 
   it('load gives no chain when a file is damaged', async () => {

@@ -161,7 +161,8 @@ export class Rig {
         const { code, path } = await this.restore(options);
         return code === 0 && JSON.stringify(await last(path)) === live ? path : undefined;
       },
-      { describe: () => `no restore has the last commit, ${live}` },
+      // Longer than the longest pause between two generations.
+      { timeoutMs: 60_000, describe: () => `no restore has the last commit, ${live}` },
     );
   }
 

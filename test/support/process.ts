@@ -16,7 +16,12 @@ export type Binary = 'ours' | 'oracle';
 /** What a test drives. `LITESTREAM_SUBJECT=oracle` points the tests at v0.3.13 to see which of them it fails. */
 export const SUBJECT: Binary = process.env['LITESTREAM_SUBJECT'] === 'oracle' ? 'oracle' : 'ours';
 
-const OURS = fileURLToPath(new URL('../../bin/litestream', import.meta.url));
+/** `LITESTREAM_BINARY` points the tests at another build. */
+const OURS =
+  process.env['LITESTREAM_BINARY'] ?? fileURLToPath(new URL('../../bin/litestream', import.meta.url));
+/** `LITESTREAM_NODE` is the Node.js that it runs on, `LITESTREAM_CHILD_SQLITE` its LITESTREAM_SQLITE. Default: as the tests do. */
+const NODE = process.env['LITESTREAM_NODE'] ?? process.execPath;
+const SQLITE = process.env['LITESTREAM_CHILD_SQLITE'];
 const DEFAULT_WAIT_MS = 20_000;
 
 export interface LaunchOptions {
@@ -44,11 +49,12 @@ function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.Proce
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(AWS_|LITESTREAM_|VITEST|NODE_)/.test(name),
   );
-  return { ...Object.fromEntries(inherited), TZ: 'UTC', ...extra };
+  const driver = SQLITE === undefined ? {} : { LITESTREAM_SQLITE: SQLITE };
+  return { ...Object.fromEntries(inherited), TZ: 'UTC', ...driver, ...extra };
 }
 
 function launch({ binary, args, env, cwd, userId }: LaunchOptions): ChildProcess {
-  const [file, head] = binary === 'ours' ? [process.execPath, [OURS]] : [oracle(), []];
+  const [file, head] = binary === 'ours' ? [NODE, [OURS]] : [oracle(), []];
   return spawn(file, [...head, ...args], {
     env: environment(env),
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -77,6 +83,15 @@ export async function runLitestream(options: LaunchOptions & { timeoutMs?: numbe
       resolve({ code, signal, ...output });
     });
   });
+}
+
+/** Environment of a program of ours that runs `change` first, which may replace functions of the module `fs`. */
+export function preload(change: string): Record<string, string> {
+  const program = [
+    'import fs from "node:fs"; import { syncBuiltinESMExports } from "node:module";',
+    `${change}; syncBuiltinESMExports();`,
+  ].join('');
+  return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(program)}` };
 }
 
 /** A running `litestream`, mostly `replicate`. */

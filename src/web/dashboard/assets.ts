@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import { asset } from '../../base/entry-point.ts';
 import { LitestreamError } from '../../base/errors.ts';
 
 export interface Asset {
@@ -37,7 +38,9 @@ export function ownAsset(name: string, contentType: string, body: string): Asset
   return { name: `${name.slice(0, dot)}-${hash}${name.slice(dot)}`, contentType, body };
 }
 
-function load(file: string, contentType: string): Asset {
+function load(file: 'dashboard.js' | 'dashboard.css', contentType: string): Asset {
+  const embedded = asset(file);
+  if (embedded !== undefined) return ownAsset(file, contentType, embedded);
   for (const folder of FOLDERS) {
     const url = new URL(folder + file, import.meta.url);
     if (existsSync(url)) return ownAsset(file, contentType, readFileSync(url, 'utf8'));

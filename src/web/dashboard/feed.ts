@@ -1,5 +1,6 @@
 /** Asks the source while somebody watches, once for all viewers, and tells each of them what is new. */
 
+import { sleep } from '../../base/concurrency.ts';
 import type { DashboardSource } from './source.ts';
 import type { Activity, Live, Overview, Slow } from './view/overview.ts';
 
@@ -41,8 +42,9 @@ export class Feed {
   /** Everything for the first screen. Rejects when the status cannot be had. */
   async overview(): Promise<Overview> {
     const live = await this.#askLive();
-    const late = new Promise((resolve) => setTimeout(resolve, FIRST_SLOW_MS).unref());
-    await Promise.race([this.#askSlow(live, performance.now()), late]);
+    const late = new AbortController();
+    const slow = this.#askSlow(live, performance.now()).finally(() => late.abort());
+    await Promise.race([slow, sleep(FIRST_SLOW_MS, { signal: late.signal }).catch(() => undefined)]);
     return { ...live, ...this.#slowNow(), readOnly: this.#options.readOnly };
   }
 
