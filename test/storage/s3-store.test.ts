@@ -372,6 +372,21 @@ describe('S3Store failures', () => {
     await expect(put).rejects.toThrow(/check endpoint, http or https/);
   });
 
+  it('puts again what Swift let pass, since an object of this name seemed to be newer', async () => {
+    let passed = 0;
+    server.onRequest = ({ method }) =>
+      method === 'PUT' && passed++ < 2
+        ? { status: 200, body: '', headers: { 'x-amz-request-id': 'tx1' } }
+        : 'pass';
+    await store.put('k', chunked(Buffer.from('x'), 1));
+    expect(passed).toBe(3);
+    expect((await getBytes(store, 'k')).toString()).toBe('x');
+    passed = Number.NEGATIVE_INFINITY;
+    const put = store.put('k', Buffer.from('y'));
+    await expect(put).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(put).rejects.toThrow(/did not store it: .*same time or a later one.*check the clocks/);
+  });
+
   it('hides credentials that stand in the endpoint', async () => {
     store = open({ endpoint: server.endpoint.replace('http://', 'http://user:passw0rd@') });
     await server.close();

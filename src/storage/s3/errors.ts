@@ -91,6 +91,26 @@ export function notS3(what: string, target: S3Target): LitestreamError {
   return new LitestreamError('io', `${what}: ${bucket} gave an answer that is not S3's: check endpoint`);
 }
 
+/**
+ * The error of a put whose answer says that all is well and has no ETag: nothing was stored. Anything may say that to
+ * anything that it is sent; a store that gives its request an id was Swift, which lets a put pass that came at the same
+ * moment as another one of that object or, by its own clock, before the object that is there (its proxy makes a success
+ * of the object servers' 409). A later put has a later time.
+ */
+export function notStored(
+  what: string,
+  target: S3Target,
+  { requestId }: { readonly requestId?: string | undefined },
+): LitestreamError {
+  if (requestId === undefined) return notS3(what, target);
+  const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;
+  const why = 'an object of this name has the same time or a later one';
+  return new LitestreamError(
+    'unavailable',
+    `${what}: ${bucket} did not store it: ${why}; if this goes on, check the clocks of the store's servers`,
+  );
+}
+
 function explain(failure: Failure, target: S3Target, what: string): Explanation {
   const { code, status } = failure;
   const bucket = `bucket "${target.bucket}" at ${target.endpoint}`;

@@ -32,7 +32,7 @@ import { versionOf } from '../version.ts';
 import { abortAbandoned } from './abandoned.ts';
 import { DEFAULT_TIMEOUTS, newClient, targetOf } from './client.ts';
 import type { S3Timeouts } from './client.ts';
-import { hasS3Code, notS3, s3Error } from './errors.ts';
+import { hasS3Code, notS3, notStored, s3Error } from './errors.ts';
 import { uploadParts } from './multipart.ts';
 import { S3Session } from './session.ts';
 
@@ -209,8 +209,7 @@ class S3Store implements ObjectStore {
       ContentLength: data.length,
     });
     const { output, date } = await this.#session.send(command, `put ${key}`, signal);
-    // What has no ETag was not stored, whatever a web server says to anything that it is sent.
-    if (output.ETag === undefined) throw notS3(`put ${key}`, this.#session.target);
+    if (output.ETag === undefined) throw notStored(`put ${key}`, this.#session.target, output.$metadata);
     return { modifiedAt: date, version: versionOf(output.ETag) };
   }
 
