@@ -68,8 +68,7 @@ export class Database extends ShadowSource implements SegmentSource {
   readonly #clock: ClockWarning;
   /** What the next session has to doubt. */
   #doubt: Doubt | undefined;
-  readonly #pace = new SyncPace();
-  #nextPollMs = 0;
+  readonly #pace: SyncPace;
   readonly #problem: DatabaseProblem;
   #stopping = false;
   #abandoned = false;
@@ -91,6 +90,7 @@ export class Database extends ShadowSource implements SegmentSource {
     this.#meta = new MetaDirectory(this.#parts);
     this.stats = newDatabaseStats(this.path);
     this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
+    this.#pace = new SyncPace(this.#intervalMs);
     this.#problem = new DatabaseProblem(this.#logger, this.stats, this.#intervalMs);
     this.#clock = new ClockWarning(this.#logger);
     this.#watched = new WatchedFiles(parts.watch, (event, path) => this.#fileChanged(event, path));
@@ -149,7 +149,7 @@ export class Database extends ShadowSource implements SegmentSource {
           throw new LitestreamError('busy', `database ${this.path} is not followed: ${why}`);
         }
         // Whatever comes of it here, the loop looks too, and begins anew.
-        this.#nextPollMs = 0;
+        this.#pace.pollNext();
         this.#session.requireCurrent(this.path);
         await this.#finalSync(this.#session);
         return this.position();
@@ -307,9 +307,7 @@ export class Database extends ShadowSource implements SegmentSource {
 
   async #follow(session: DatabaseSession): Promise<void> {
     const nowMs = performance.now();
-    const polling = nowMs >= this.#nextPollMs;
-    if (polling) this.#nextPollMs = nowMs + this.#intervalMs;
-    const looking = polling || this.#identityDoubtful || this.#restarts.isForkDue(nowMs);
+    const looking = this.#pace.isPoll(nowMs) || this.#identityDoubtful || this.#restarts.isForkDue(nowMs);
     this.#identityDoubtful = false;
     const isDue = session.hasNews() && this.#pace.waitMs(nowMs) === 0;
     // A copy looks at the database file by itself.
@@ -331,9 +329,9 @@ export class Database extends ShadowSource implements SegmentSource {
     await this.#rotateIfDue(session);
     this.#problem.recovered();
     const endMs = performance.now();
-    const looks = [session.relax(), this.#pace.nextLookMs(endMs)].map((ms) => ms ?? Infinity);
     this.#pace.closely = session.unguarded;
-    this.#timer.wakeIn(Math.min(this.#nextPollMs - endMs, ...looks));
+    this.#watched.narrow(this.#pace.isSteady(endMs));
+    this.#timer.wakeIn(Math.min(session.relax() ?? Infinity, this.#pace.nextLookMs(endMs)));
   }
 
   async #checkLocalState({ shadow }: CopiedWal): Promise<void> {
@@ -435,7 +433,7 @@ export class Database extends ShadowSource implements SegmentSource {
     this.#session = session;
     this.#doubt = undefined;
     this.#rotation.reset();
-    this.#nextPollMs = 0;
+    this.#pace.pollNext();
     this.#pace.event(true, performance.now());
     this.advanced(session);
     this.#problem.recovered();
@@ -460,6 +458,7 @@ export class Database extends ShadowSource implements SegmentSource {
     this.#session = undefined;
     this.#lost = false;
     await this.#leaveClosed();
+    this.#watched.narrow(false);
     if (session) this.#closing = session.close(inOrder);
     await this.#closing;
   }

@@ -16,11 +16,32 @@ const QUIET_GAPS = 4;
 const LOOK_AGAIN_MS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 
 export class SyncPace {
+  readonly #intervalMs: number;
+  #nextPollMs = 0;
   #gapMs = MIN_GAP_MS;
   #copiedAtMs = -Infinity;
   #looks: number = LOOK_AGAIN_MS.length;
+  #newsAtMs = -Infinity;
+  #isSteady = false;
   /** The WAL can be started over at any moment, so nothing may wait. */
   closely = false;
+
+  /** @param intervalMs between two looks that no event asks for (monitor-interval) */
+  constructor(intervalMs: number) {
+    this.#intervalMs = intervalMs;
+  }
+
+  /** Whether a look now is one that no event asks for; the next one is due an interval later. */
+  isPoll(nowMs: number): boolean {
+    const isDue = nowMs >= this.#nextPollMs;
+    if (isDue) this.#nextPollMs = nowMs + this.#intervalMs;
+    return isDue;
+  }
+
+  /** The next look is to be one that no event asks for. */
+  pollNext(): void {
+    this.#nextPollMs = 0;
+  }
 
   /**
    * A file system event. @param urgent the database file changed, so a checkpoint may be waiting for our mark
@@ -42,13 +63,34 @@ export class SyncPace {
   /** A copy was made. @param news it found commits */
   copied(news: boolean, nowMs: number): void {
     this.#copiedAtMs = nowMs;
-    if (news) this.#gapMs = Math.min(MAX_GAP_MS, 2 * this.#gapMs);
+    if (!news) return;
+    this.#newsAtMs = nowMs;
+    this.#gapMs = Math.min(MAX_GAP_MS, 2 * this.#gapMs);
+    if (this.#gapMs === MAX_GAP_MS) this.#isSteady = true;
   }
 
-  /** When to look again because of the last event, in ms from now; undefined when that was often enough. */
-  nextLookMs(nowMs: number): number | undefined {
+  /**
+   * Whether every look finds commits, however far apart looks are: then the next one comes after a gap by itself, and
+   * events, of which there are several a commit, are not needed for it.
+   */
+  isSteady(nowMs: number): boolean {
+    if (this.#isSteady && (this.closely || nowMs - this.#newsAtMs >= MAX_GAP_MS)) {
+      this.#isSteady = false;
+      // Of what comes until events are listened to again there is none.
+      this.#looks = 0;
+    }
+    return this.#isSteady;
+  }
+
+  /** When to look again, in ms from now: for the last event, which is followed often enough at some time, or to poll. */
+  nextLookMs(nowMs: number): number {
+    return Math.min(this.#nextPollMs - nowMs, this.#followingLookMs(nowMs));
+  }
+
+  #followingLookMs(nowMs: number): number {
+    if (this.isSteady(nowMs)) return this.#gapMs;
     const delayMs = LOOK_AGAIN_MS[this.#looks];
-    if (delayMs === undefined) return undefined;
+    if (delayMs === undefined) return Infinity;
     this.#looks++;
     return Math.max(delayMs, this.waitMs(nowMs));
   }

@@ -1,10 +1,11 @@
-/** The end of following: what could not be copied must not pass for stored. */
+/** Following a database: when its files are watched, and the end, where what could not be copied must not pass for stored. */
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import BetterSqlite3 from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { sleep } from '../../src/base/concurrency.ts';
 import { LitestreamError } from '../../src/base/errors.ts';
 import { Checkpointer } from '../../src/engine/checkpointer.ts';
 import { Database } from '../../src/engine/database.ts';
@@ -17,6 +18,21 @@ let directory: string;
 let application: BetterSqlite3.Database;
 let database: Database;
 let log: LogLine[];
+let watch: CountingWatch;
+
+/** Knows how many listen to the folder. */
+class CountingWatch extends DirectoryWatch {
+  listeners = 0;
+
+  override add(path: string, listener: Parameters<DirectoryWatch['add']>[1]): () => void {
+    this.listeners++;
+    const end = super.add(path, listener);
+    return () => {
+      this.listeners--;
+      end();
+    };
+  }
+}
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'database-'));
@@ -26,11 +42,12 @@ beforeEach(async () => {
   application.exec('CREATE TABLE t (v)');
   log = [];
   const logger = recordingLogger(log);
+  watch = new CountingWatch(logger);
   database = new Database({
     options: { path, ...DATABASE_DEFAULTS, monitorIntervalMs: 3600_000, replicas: [] },
     logger,
     checkpointer: new Checkpointer(),
-    watch: new DirectoryWatch(logger),
+    watch,
   });
   await database.start();
 });
@@ -43,6 +60,61 @@ afterEach(async () => {
 });
 
 const RETRY: CopyOutcome = { kind: 'retry', reason: 'the wal-index is being written' };
+
+const insert = (): unknown => application.exec('INSERT INTO t VALUES (1)');
+
+/** Commits without a pause until the folder is not listened to any more. */
+async function commitSteadily(): Promise<void> {
+  while (watch.listeners > 0) {
+    insert();
+    await sleep(2);
+  }
+}
+
+/** Until all that is in the WAL is in the shadow WAL. */
+async function copied(): Promise<void> {
+  const sizeBytes = statSync(join(directory, 'db-wal')).size;
+  await vi.waitUntil(() => database.position().offset >= sizeBytes, { timeout: 20_000, interval: 5 });
+}
+
+describe.runIf(process.platform === 'linux')('Database under steady load', () => {
+  it('is not woken by each commit, and copies all the same', async () => {
+    await commitSteadily();
+    insert();
+    await copied();
+  });
+
+  it('is woken by a commit again afterwards', async () => {
+    await commitSteadily();
+    await vi.waitUntil(() => watch.listeners > 0, { timeout: 20_000 });
+    await copied();
+    // What looks for commits without an event is over: from now on it polls once an hour.
+    await sleep(600);
+    insert();
+    await copied();
+  });
+
+  it('listens to the folder of a database that it let go of', async () => {
+    await commitSteadily();
+    await database.lend();
+    expect(watch.listeners).toBeGreaterThan(0);
+  });
+
+  it('opens a database that was replaced', async () => {
+    await commitSteadily();
+    const generation = database.position().generation;
+    application.close();
+    for (const name of ['db', 'db-wal', 'db-shm']) rmSync(join(directory, name), { force: true });
+    application = new BetterSqlite3(join(directory, 'db'));
+    application.pragma('journal_mode = WAL');
+    application.exec('CREATE TABLE t (v)');
+    await vi.waitUntil(() => !database.followed, { timeout: 20_000 });
+    insert();
+    await vi.waitUntil(() => database.followed, { timeout: 20_000 });
+    expect(database.position().generation).not.toBe(generation);
+    await copied();
+  });
+});
 
 describe('Database.stop', () => {
   it('copies what is committed', async () => {
