@@ -28,22 +28,23 @@ const HERE = import.meta.url as string | undefined;
  * @throws LitestreamError 'unsupported' when it is not there
  */
 export function entryPoint(name: EntryPoint): URL {
-  return existing(relativePath(name));
+  const path = relativePath(name);
+  return existing(path, HERE === undefined ? undefined : new URL(path, HERE));
 }
 
 /**
- * The command, for a process of its own.
+ * The command, for a process of its own. The paths are from any file of the layers and of the bundle, which are equally
+ * deep, and are literal: what copies only the files that an application uses (Next.js, `output: 'standalone'`) reads them.
  * @throws LitestreamError 'unsupported' when it is not there
  */
 export function commandFile(): URL {
+  const isFile = HERE !== undefined;
   // Beside an application's bundle there may be another program of this name.
-  existing('../../dist/cli/main.js');
-  return existing('../../bin/litestream');
+  existing('dist/cli/main.js', isFile ? new URL('../../dist/cli/main.js', import.meta.url) : undefined);
+  return existing('bin/litestream', isFile ? new URL('../../bin/litestream', import.meta.url) : undefined);
 }
 
-/** @param path from any file of the layers and of the bundle: they are equally deep */
-function existing(path: string): URL {
-  const url = HERE === undefined ? undefined : new URL(path, HERE);
+function existing(path: string, url: URL | undefined): URL {
   // Yarn's Plug'n'Play shows the files of a zip file to the process that has loaded it, and to no other program.
   if (process.versions['pnp'] !== undefined && url?.pathname.includes('.zip/') === true) {
     throw new LitestreamError(

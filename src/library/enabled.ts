@@ -13,6 +13,9 @@ export interface EnabledOptions {
 const DEFAULT_VARIABLE = 'LITESTREAM_ENABLED';
 const NO: ReadonlySet<string> = new Set(['', '0', 'false', 'no', 'off']);
 
+/** What Next.js says where code is run that is not the application's server. */
+const BUILD_PHASE = 'phase-production-build';
+
 /** What bin/litestream runs on. */
 const PLATFORMS: readonly string[] = ['linux', 'darwin'];
 
@@ -32,6 +35,8 @@ export function whyOff(options: EnabledOptions, env: Env): Off | undefined {
 }
 
 function reasonForOff({ enabled }: EnabledOptions, env: Env): string | undefined {
+  if (env['NEXT_PHASE'] === BUILD_PHASE) return 'this is a build of Next.js';
+  if (env['NEXT_RUNTIME'] === 'edge') return 'this is the Edge runtime of Next.js';
   if (enabled === true) return undefined;
   if (enabled === false) return 'the option enabled is false';
   if (enabled !== undefined)

@@ -294,16 +294,27 @@ describe('the dashboard', () => {
 });
 
 describe("Next.js' register()", () => {
+  function registerWith(env: Record<string, string>): { state: string; said: string[] } {
+    const said: string[] = [];
+    const replication = nextAdapter.register({
+      enabled: 'REPLICATE_HERE',
+      env,
+      logger: ({ attributes }) => said.push(String(attributes['reason'])),
+    });
+    return { state: replication.state, said };
+  }
+
   it.each([
-    ['in the Edge runtime', { NEXT_RUNTIME: 'edge' }],
-    ['in a build', { NEXT_RUNTIME: 'nodejs', NEXT_PHASE: 'phase-production-build' }],
-  ])('starts nothing %s', (_name, env) => {
-    const before = { ...process.env };
-    Object.assign(process.env, env);
-    try {
-      expect(nextAdapter.register({ enabled: true })).toBeUndefined();
-    } finally {
-      process.env = before;
-    }
+    ['the Edge runtime', { NEXT_RUNTIME: 'edge' }],
+    ['a build', { NEXT_RUNTIME: 'nodejs', NEXT_PHASE: 'phase-production-build' }],
+  ])('starts nothing in %s, and says so', (name, env) => {
+    const { state, said } = registerWith({ ...env, REPLICATE_HERE: 'yes' });
+    expect(state).toBe('off');
+    expect(said).toEqual([expect.stringMatching(`^this is ${name} of Next.js$`)]);
+  });
+
+  // Both servers, of which the standalone one sets no NEXT_RUNTIME.
+  it.each([{}, { NEXT_RUNTIME: 'nodejs' }])('does what any application does in a server with %o', (env) => {
+    expect(registerWith(env).said).toEqual(['the variable REPLICATE_HERE does not say yes']);
   });
 });

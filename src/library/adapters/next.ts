@@ -11,10 +11,8 @@ import { type FetchHandler, answerUnder, baseOf } from '../../web/fetch-handler.
 export type { DashboardOptions } from '../dashboard.ts';
 export type { ReplicationOptions } from '../replication.ts';
 
-/** Starts replication in the Node.js server of Next.js, and nothing in its builds and its Edge runtime. */
-export function register(options: ReplicationOptions = {}): Replication | undefined {
-  const { NEXT_RUNTIME, NEXT_PHASE } = process.env;
-  if (NEXT_RUNTIME !== 'nodejs' || NEXT_PHASE === 'phase-production-build') return undefined;
+/** Starts replication in the server of Next.js, and says why it starts nothing in its builds and its Edge runtime. */
+export function register(options: ReplicationOptions = {}): Replication {
   return startReplication(options);
 }
 
