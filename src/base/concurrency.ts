@@ -161,12 +161,29 @@ export function backoffDelayMs(attempt: number, options: BackoffOptions): number
   return random() * Math.min(maxMs, baseMs * 2 ** attempt);
 }
 
+/** The longest delay that timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * A delay that timers take as it is meant: they fire a longer one than 24.8 days at once, and Node.js writes a warning to
+ * the terminal for that and for a moment that has passed.
+ * @param ms any number; beyond what timers can do it is cut, so that whoever waits longer must look again
+ */
+export function timerDelay(ms: number): number {
+  return Math.min(Math.max(0, ms), MAX_TIMER_MS);
+}
+
+/** Fires `ms` from now, as far ahead as timers can do it: see timerDelay(). */
+export function timeoutSignal(ms: number): AbortSignal {
+  return AbortSignal.timeout(Math.ceil(timerDelay(ms)));
+}
+
 /** Resolves after `ms`; rejects with code 'aborted' as soon as the signal fires. Keeps the process alive meanwhile. */
 export async function sleep(ms: number, options: WaitOptions = {}): Promise<void> {
   const { signal } = options;
   allowManyListeners(signal);
   try {
-    await timer(ms, undefined, signal === undefined ? {} : { signal });
+    await timer(timerDelay(ms), undefined, signal === undefined ? {} : { signal });
   } catch (error) {
     throwIfAborted(signal);
     throw error;

@@ -3,6 +3,7 @@
  * hangs. The child is stopped before the last changes are stored, as it may still write.
  */
 
+import { timeoutSignal, timerDelay } from '../base/concurrency.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Replicator, UnstoredReplica } from '../engine/replicator.ts';
 import type { WebServer } from '../web/serve.ts';
@@ -110,7 +111,7 @@ class ReplicationSession {
     const deadline = performance.now() + shutdownTimeoutMs;
     const hardStop = setTimeout(
       () => this.#abandon('shutdown took longer than shutdown-timeout: the last changes may not be stored'),
-      shutdownTimeoutMs,
+      timerDelay(shutdownTimeoutMs),
     );
     if (ending.by === 'signal') this.#logger.info('signal received, litestream shutting down');
     if (ending.by === 'child') this.#logger.info('subprocess exited, litestream shutting down');
@@ -145,7 +146,7 @@ class ReplicationSession {
         this.#logger.error('exec process did not stop in time, killing it to store the last changes');
         child.kill('SIGKILL');
       },
-      this.#run.shutdownTimeoutMs * (1 - STORE_SHARE),
+      timerDelay(this.#run.shutdownTimeoutMs * (1 - STORE_SHARE)),
     );
     const end = await child.ended;
     clearTimeout(patience);
@@ -157,7 +158,7 @@ class ReplicationSession {
     // A start that failed has let go of everything by itself.
     if ((await this.#started) !== 'started') return [];
     // Measured from here: the start may have taken its share.
-    const signal = AbortSignal.timeout(Math.max(0, Math.floor(deadlineMs - performance.now())));
+    const signal = timeoutSignal(deadlineMs - performance.now());
     const unstored = await this.#run.replicator.stop(signal);
     for (const { database, replica, reason } of unstored) {
       this.#logger.error('last changes are not stored', { db: database, replica, error: reason });

@@ -1,5 +1,6 @@
 /** `litestream sync`: has the running `replicate` store what is committed, now. */
 
+import { timeoutSignal } from '../base/concurrency.ts';
 import { parseDuration } from '../base/duration.ts';
 import { LitestreamError, messageOf } from '../base/errors.ts';
 import { CONFIG_FLAGS, DATABASE_FLAG, defineCommand, onePositional } from './command.ts';
@@ -50,7 +51,7 @@ export const command: Command = defineCommand({
           method: 'POST',
           path: '/sync',
           body: { database, wait: flags.wait === true, timeoutMs },
-          signal: AbortSignal.timeout(Math.ceil(timeoutMs + GRACE_MS)),
+          signal: timeoutSignal(timeoutMs + GRACE_MS),
         }),
       ),
     );

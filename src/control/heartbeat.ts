@@ -3,6 +3,7 @@
  * raises the alarm when it hears nothing.
  */
 
+import { timerDelay } from '../base/concurrency.ts';
 import { LitestreamError, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { HeartbeatOptions } from '../config/index.ts';
@@ -41,8 +42,8 @@ export class Heartbeat {
     const startedAtMs = performance.now();
     if (await this.#isStored()) await this.#ping();
     if (this.#ending.signal.aborted) return;
-    const waitMs = Math.max(0, startedAtMs + this.#options.intervalMs - performance.now());
-    this.#timer = setTimeout(() => void this.#beat(), Math.min(waitMs, 0x7fff_ffff));
+    const waitMs = startedAtMs + this.#options.intervalMs - performance.now();
+    this.#timer = setTimeout(() => void this.#beat(), timerDelay(waitMs));
   }
 
   /** Whether everything that was committed a moment ago can be restored, and nothing else is wrong. */

@@ -1,5 +1,6 @@
 /** What a running `replicate` answers. */
 
+import { timeoutSignal } from '../base/concurrency.ts';
 import { LitestreamError } from '../base/errors.ts';
 import { type DatabaseStatus, type ProcessStatus, processStatus } from '../engine/status.ts';
 import type { VerificationDepth, VerificationResult } from '../engine/verification-result.ts';
@@ -80,7 +81,7 @@ function timeoutOf(body: ControlRequest['body'], defaultMs: number): AbortSignal
   if (!(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS)) {
     throw new LitestreamError('usage', `timeoutMs must be from 1 to ${MAX_TIMEOUT_MS}`);
   }
-  return AbortSignal.timeout(Math.ceil(timeoutMs));
+  return timeoutSignal(timeoutMs);
 }
 
 /** Begins to store what is committed. What fails then is in the status; what fails at once is the answer. */

@@ -5,7 +5,7 @@
 
 import { accessSync, constants } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { throwIfAborted } from '../base/concurrency.ts';
+import { throwIfAborted, timeoutSignal } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
@@ -75,7 +75,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyAnswer> {
     throw new LitestreamError('not-found', `${database.path} has no replica ${replica ?? ''}`);
   if (!(timeoutMs > 0)) throw new LitestreamError('usage', 'the timeout must be positive');
   const within = (ms: number): AbortSignal => {
-    const limit = AbortSignal.timeout(Math.ceil(ms));
+    const limit = timeoutSignal(ms);
     return signal ? AbortSignal.any([limit, signal]) : limit;
   };
   try {
@@ -114,7 +114,7 @@ export interface ReplicaVerifyOptions extends Pick<
 export async function verifyReplicas(options: ReplicaVerifyOptions): Promise<VerificationResult[]> {
   const { verifyReplica } = await import('../engine/verify-alone.ts');
   const { replicas, timeoutMs = DEFAULT_VERIFY_TIMEOUT_MS, openStore, restoreIn, logger } = options;
-  const limit = AbortSignal.timeout(Math.ceil(timeoutMs));
+  const limit = timeoutSignal(timeoutMs);
   const signal = options.signal ? AbortSignal.any([limit, options.signal]) : limit;
   const results: VerificationResult[] = [];
   for (const { name, store: config, retentionMs } of replicas) {

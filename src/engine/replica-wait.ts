@@ -1,9 +1,6 @@
 /** How the activities of a replica wait: for the next event, or for a time that a stop cuts short. */
 
-import { abortedError, linkSignals, throwIfAborted } from '../base/concurrency.ts';
-
-/** The longest delay that setTimeout takes; longer ones would fire at once. */
-const MAX_TIMER_MS = 0x7fff_ffff;
+import { abortedError, linkSignals, throwIfAborted, timerDelay } from '../base/concurrency.ts';
 
 /**
  * Wakes everybody who waits. Nothing is remembered: look at the condition first, then wait in the same turn, then
@@ -75,7 +72,7 @@ export function pause(ms: number, signal: AbortSignal, cut?: AbortSignal): Promi
       end();
       reject(abortedError(signal));
     };
-    const timer = setTimeout(onCut, Math.min(ms, MAX_TIMER_MS));
+    const timer = setTimeout(onCut, timerDelay(ms));
     signal.addEventListener('abort', onAbort, { once: true });
     cut?.addEventListener('abort', onCut, { once: true });
   });

@@ -1,5 +1,7 @@
 /** Wakes one loop: at the earliest of the times that were asked for. */
 
+import { timerDelay } from '../base/concurrency.ts';
+
 /** Timers count milliseconds: what is earlier by less is no reason for another one, and is asked for at each file event. */
 const PRECISION_MS = 0.5;
 
@@ -17,7 +19,7 @@ export class WakeTimer {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#fire();
-    }, delayMs);
+    }, timerDelay(delayMs));
   }
 
   /** Resolves when it is time. One waiter at a time. */

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { timerDelay } from '../base/concurrency.ts';
 import { commandFile } from '../base/entry-point.ts';
 import { type ErrorCode, LitestreamError } from '../base/errors.ts';
 import { type SupervisionMessage, supervisionVariables } from '../control/supervision.ts';
@@ -78,7 +79,7 @@ export class ReplicatorProcess {
   async stop(timeoutMs: number): Promise<ProcessEnd> {
     this.#hold('ref');
     if (this.#child.connected) this.#child.disconnect();
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), timerDelay(timeoutMs));
     const end = await this.ended;
     clearTimeout(timer);
     return end;

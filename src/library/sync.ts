@@ -1,6 +1,7 @@
 /** `sync()` and `waitForSync()`: that everything committed is stored, asked of the process that replicates. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { timeoutSignal } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import { UnreachableError, callControl } from '../control/client.ts';
 import { findSocket } from '../control/find-socket.ts';
@@ -72,7 +73,7 @@ async function syncAll(
   wait: boolean,
   { timeoutMs = DEFAULT_TIMEOUT_MS, signal }: SyncOptions,
 ): Promise<void> {
-  const limit = AbortSignal.timeout(Math.ceil(timeoutMs + GRACE_MS));
+  const limit = timeoutSignal(timeoutMs + GRACE_MS);
   const calls = databases.map(async (database) => {
     await callControl(await findSocket(database), {
       method: 'POST',

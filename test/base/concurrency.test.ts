@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { Mutex, Semaphore, backoffDelayMs, linkSignals, sleep } from '../../src/base/concurrency.ts';
+import {
+  Mutex,
+  Semaphore,
+  backoffDelayMs,
+  linkSignals,
+  sleep,
+  timeoutSignal,
+  timerDelay,
+} from '../../src/base/concurrency.ts';
 
 /** A promise with its resolve function outside. */
 function deferred(): { promise: Promise<void>; resolve: () => void } {
@@ -92,6 +100,26 @@ describe('backoffDelayMs', () => {
     const bounds = [0, 1, 2, 3, 4, 50, 2000].map((n) => backoffDelayMs(n, { ...options, random: () => 1 }));
     expect(bounds).toEqual([100, 200, 400, 800, 1000, 1000, 1000]);
     expect(backoffDelayMs(3, { ...options, random: () => 0 })).toBe(0);
+  });
+});
+
+describe('timerDelay and timeoutSignal', () => {
+  it('give timers nothing that they do not take', () => {
+    expect([-1, 0, 0.5, 1000, 2 ** 31 - 1, 2 ** 31, Infinity].map(timerDelay)).toEqual([
+      ...[0, 0, 0.5, 1000, 2 ** 31 - 1, 2 ** 31 - 1, 2 ** 31 - 1],
+    ]);
+  });
+
+  it('do not end at once what is to last for months', async () => {
+    const signal = timeoutSignal(1e12);
+    const ending = new AbortController();
+    let isOver = false;
+    const sleeping = sleep(1e12, ending).finally(() => (isOver = true));
+    // What does not fit ends after a millisecond.
+    await sleep(20);
+    expect([signal.aborted, isOver]).toEqual([false, false]);
+    ending.abort();
+    await expect(sleeping).rejects.toMatchObject({ code: 'aborted' });
   });
 });
 

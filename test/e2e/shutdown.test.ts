@@ -25,6 +25,23 @@ describe('shutdown', () => {
     });
   });
 
+  it('takes durations that are longer than timers can be', async () => {
+    await withRig(async (rig) => {
+      const app = await rig.application({ pragmas: APPLICATION });
+      const litestream = await rig.replicate({
+        replica: [
+          ...[`path: ${rig.replica}`, 'sync-interval: 1000h', 'snapshot-interval: 1000h'],
+          ...['retention: 10000h', 'retention-check-interval: 1000h', 'validation-interval: 1000h'],
+        ],
+        database: ['monitor-interval: 1000h', 'checkpoint-interval: 1000h'],
+        global: ['shutdown-timeout: 1000h'],
+      });
+      await app.load({ kind: 'write', seed: 1, steps: 30 });
+      expect(await litestream.stop()).toEqual({ code: 0, signal: null });
+      expect(await compareDatabases(rig.database, await rig.restored())).toBeUndefined();
+    });
+  });
+
   it('exits non-zero when the replica cannot be reached, and says what is not stored', async () => {
     await withRig(async (rig) => {
       const server = await S3Server.start();

@@ -80,7 +80,9 @@ export async function runLitestream(options: LaunchOptions & { timeoutMs?: numbe
     child.on('error', reject);
     child.on('close', (code, signal) => {
       clearTimeout(timer);
-      resolve({ code, signal, ...output });
+      const warning = options.binary === 'ours' ? output.stderr.split('\n').find(isWarning) : undefined;
+      if (warning === undefined) resolve({ code, signal, ...output });
+      else reject(new Error(`Node.js warns the user of litestream ${options.args.join(' ')}: ${warning}`));
     });
   });
 }
@@ -124,9 +126,12 @@ export function startLitestream(options: LaunchOptions): LitestreamProcess {
   const signal = (name: NodeJS.Signals) => {
     if (exit === undefined) child.kill(name);
   };
-  const end = (name: NodeJS.Signals) => {
+  const end = async (name: NodeJS.Signals): Promise<Exit> => {
     signal(name);
-    return within(exited, 60_000, () => `litestream did not end on ${name}\n${tail(lines)}`);
+    const ended = await within(exited, 60_000, () => `litestream did not end on ${name}\n${tail(lines)}`);
+    const warning = options.binary === 'ours' ? lines.find(isWarning) : undefined;
+    if (warning !== undefined) throw new Error(`Node.js warns the user: ${warning}\n${tail(lines)}`);
+    return ended;
   };
   return {
     pid: child.pid ?? 0,
@@ -150,6 +155,11 @@ export function startLitestream(options: LaunchOptions): LitestreamProcess {
     kill: () => end('SIGKILL'),
     signal,
   };
+}
+
+/** What Node.js itself says to the user about our code, like `(node:123) TimeoutNegativeWarning: …`. */
+function isWarning(line: string): boolean {
+  return /^\(node:\d+\) \w*Warning:/.test(line);
 }
 
 function tail(lines: readonly string[]): string {
