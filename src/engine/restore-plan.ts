@@ -4,6 +4,7 @@
  */
 
 import { LitestreamError } from '../base/errors.ts';
+import { leastOf } from '../base/extremes.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { Origin } from '../format/origin-frame.ts';
 import { type Position, formatPosition } from '../format/position.ts';
@@ -272,7 +273,7 @@ function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable
   if (reach?.range) return reach.range;
   const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
   const latestMs = times.reduce((a, b) => Math.max(a, b), -Infinity);
-  const earliestMs = snapshots.map(thereFromMs).reduce((a, b) => Math.min(a, b), Infinity);
+  const earliestMs = leastOf(snapshots.map(thereFromMs));
   return { earliestMs, latestMs };
 }
 

@@ -5,6 +5,7 @@
 
 import { Semaphore } from '../base/concurrency.ts';
 import { hasCode } from '../base/errors.ts';
+import { leastOf } from '../base/extremes.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import {
@@ -171,7 +172,7 @@ async function timelineOf(
       snapshots.push({ generation, index, key, at: span.snapshotsAt[n] ?? span.from, sizeBytes });
     }
     const objects = [...piece.snapshots, ...piece.segments];
-    const minIndex = objects.reduce((least, { index }) => Math.min(least, index), Infinity);
+    const minIndex = leastOf(objects.map(({ index }) => index));
     const sizeBytes = objects.reduce((sum, object) => sum + object.sizeBytes, 0);
     const common = { generation, minIndex, maxIndex, objectCount: objects.length, sizeBytes };
     if (missingKey === undefined) {

@@ -147,9 +147,9 @@ async function checkListings(
   for (const listing of listings) {
     for (const { key } of objectsOf(listing)) keys.add(key);
     const check = await checkGeneration(store, listing, options);
-    notes.push(...check.notes);
+    for (const note of check.notes) notes.push(note);
     if (check.begun) begun.push(check.begun);
-    problems.push(...check.problems);
+    for (const problem of check.problems) problems.push(problem);
     generations.push(check.range);
     restoredSizeBytes = Math.max(restoredSizeBytes, check.restoredSizeBytes);
     if (check.end) ends.set(listing.generation, check.end);
