@@ -103,7 +103,8 @@ export async function runListing<Row extends object>(
   let failed = false;
   for (const replica of replicas) {
     try {
-      rows.push(...(await askBriefly(await openStore(replica.store), (store) => list(replica.name, store))));
+      const found = await askBriefly(await openStore(replica.store), (store) => list(replica.name, store));
+      for (const row of found) rows.push(row);
     } catch (error) {
       if (!(error instanceof ListingError)) throw error;
       failed = true;

@@ -4,7 +4,7 @@ import { parseDuration } from '../base/duration.ts';
 import { LitestreamError } from '../base/errors.ts';
 import { AbandonedUploads } from '../engine/abandoned-uploads.ts';
 import { REPLICA_DEFAULTS } from '../engine/options.ts';
-import { type RetentionCut, deleteExpired, surveyRetention } from '../engine/retention.ts';
+import { type RetentionCut, breachError, deleteExpired, surveyRetention } from '../engine/retention.ts';
 import { storeClockDoubt } from '../engine/store-clock.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { defineCommand } from './command.ts';
@@ -77,9 +77,15 @@ async function expire(
   dryRun: boolean,
 ): Promise<readonly RetentionCut[]> {
   const plannedAtMs = Date.now();
-  const { plan, snapshots, segments } = await listing('cannot determine what has left the window', () =>
+  const survey = await listing('cannot determine what has left the window', () =>
     surveyRetention({ store, retentionMs, currentGeneration: undefined, now: plannedAtMs }),
   );
+  const { plan, snapshots, segments, ignored, breach } = survey;
+  for (const [object, reason] of ignored) {
+    context.logger.warn('retention does not count on a snapshot', { object, reason });
+  }
+  if (breach !== undefined)
+    throw new ListingError('cannot delete what has left the window', breachError(breach));
   if (dryRun) return plan.cuts;
   if (plan.deletions.length > 0) {
     const clocks = { now: () => Date.now(), plannedAtMs };
@@ -96,7 +102,7 @@ async function expire(
   await new AbandonedUploads(store, context.logger).remove(Date.now());
   if (plan.cuts.length === 0) return plan.cuts;
   try {
-    await deleteExpired(store, plan);
+    await deleteExpired(store, survey);
   } catch (error) {
     throw new ListingError('cannot delete what has left the window', error);
   }

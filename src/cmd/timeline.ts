@@ -1,6 +1,7 @@
 /** `litestream timeline`: to which times a database can be restored, and what is missing. */
 
 import { describeFuture } from '../engine/future-commits.ts';
+import { describeStray } from '../engine/stray-objects.ts';
 import { type Timeline, readTimeline } from '../engine/timeline.ts';
 import { defineCommand } from './command.ts';
 import type { Command } from './command.ts';
@@ -79,6 +80,10 @@ export const command: Command = defineCommand({
         { header: 'note' },
       ],
       prepare: () => (replica, store) =>
-        listing('cannot determine timeline', async () => rowsOf(replica, await readTimeline(store, {}))),
+        listing('cannot determine timeline', async () => {
+          const timeline = await readTimeline(store, {});
+          for (const stray of timeline.leftOut) context.printError(`note: ${describeStray(stray)}\n`);
+          return rowsOf(replica, timeline);
+        }),
     }),
 });

@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError } from '../base/errors.ts';
+import { greatestOf } from '../base/extremes.ts';
 import { segmentKey } from '../format/names.ts';
 import type { ChainEnd } from '../format/object-trailer.ts';
 import { formatPosition } from '../format/position.ts';
@@ -198,7 +199,7 @@ function aloneMs(way: Way, other: Way, following: Following | undefined): number
     other.steps.some((step) => step.branch === branch && step.until.offset >= until.offset);
   const times = way.steps.filter((step) => !isShared(step)).map(({ branch }) => storedMs(branch.segment));
   if (way.linked && following) times.push(following.newestMs);
-  return Math.max(-Infinity, ...times);
+  return greatestOf(times);
 }
 
 function committedMs({ trailer }: SegmentContent): number | undefined {
@@ -228,8 +229,8 @@ class Judge {
     this.#branches = new Map(branches.map((branch) => [branch.segment, branch]));
     this.#way = way;
     const own = contents.filter(({ frames }) => frames && leadsThrough(way, frames.end));
-    this.#newestMs = Math.max(-Infinity, ...own.map(({ segment }) => storedMs(segment)));
-    this.#committedMs = Math.max(-Infinity, ...own.map((content) => committedMs(content) ?? -Infinity));
+    this.#newestMs = greatestOf(own.map(({ segment }) => storedMs(segment)));
+    this.#committedMs = greatestOf(own.map((content) => committedMs(content) ?? -Infinity));
     this.#strays = contents.flatMap(({ segment, frames }) =>
       frames && !this.#branches.has(segment) ? [frames] : [],
     );

@@ -6,6 +6,7 @@
 import { stat } from 'node:fs/promises';
 import { backoffDelayMs, throwIfAborted } from '../base/concurrency.ts';
 import { hasCode, messageOf } from '../base/errors.ts';
+import { leastOf } from '../base/extremes.ts';
 import { WAL_HEADER_SIZE, readFrameHeader, walFrameSize } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { RETRY, type ReplicaContext } from './replica-context.ts';
@@ -56,7 +57,7 @@ async function compareHistory(
   const latest = latestOf(others);
   if (latest === undefined) return;
   const level = (await pageCountOf(source)) > 1 ? 'warn' : 'error';
-  const earliestMs = Math.min(...others.map(({ from }) => from.getTime()));
+  const earliestMs = leastOf(others.map(({ from }) => from.getTime()));
   const { name, retentionMs } = options;
   logger[level](
     level === 'error'

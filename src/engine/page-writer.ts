@@ -6,6 +6,8 @@
 import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { LitestreamError } from '../base/errors.ts';
+import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
 
 /** Page images that are gathered before they are written. */
 const BUFFER_SIZE = 64 << 20;
@@ -97,12 +99,29 @@ export class PageWriter {
     this.#smallestPageCount = Infinity;
   }
 
-  /** Writes what was gathered and gives the file the size of the last cut(). */
+  /**
+   * Writes what was gathered and gives the file, which is open for reading too, the size of the last cut().
+   * @throws LitestreamError 'corrupt' when that is a size which the pages do not have
+   */
   async finish(): Promise<void> {
     await this.flush();
     if (this.#pageCount === undefined) return;
     const sizeBytes = this.#pageCount * this.pageSizeBytes;
+    // The page of the lock byte is written by nobody.
+    if (sizeBytes > this.#fileSizeBytes + this.pageSizeBytes) await this.#checkGrowth(this.#pageCount);
     if (sizeBytes !== this.#fileSizeBytes) await this.#resize(sizeBytes);
+  }
+
+  /** Pages that nobody has written are part of a database only if it says itself that it has so many. */
+  async #checkGrowth(pageCount: number): Promise<void> {
+    const head = Buffer.alloc(DATABASE_HEADER_SIZE);
+    await this.#file.read(head, 0, head.byteLength, 0);
+    const said = parseDatabaseHeader(head).pageCount;
+    if (said === pageCount) return;
+    throw new LitestreamError(
+      'corrupt',
+      `the last commit says that the database has ${pageCount} pages, and the database that it has ${said}`,
+    );
   }
 
   /** Size of the file as written so far. */

@@ -101,7 +101,10 @@ export class PathFinder {
     let last = Infinity;
     for (const [index, { goesOn }] of paths) if (!goesOn) last = Math.min(last, index);
     const segments = listing.segments.filter(({ index }) => !paths.has(index) && index <= last);
-    for (const [index, path] of paths) if (index <= last) segments.push(...path.segments);
+    for (const [index, path] of paths) {
+      if (index > last) continue;
+      for (const segment of path.segments) segments.push(segment);
+    }
     segments.sort((a, b) => a.index - b.index || a.offset - b.offset);
     return { ...listing, segments };
   }

@@ -7,6 +7,7 @@ import type { ReplicaOptions } from './options.ts';
 import type { Activity, ReplicaFailures } from './replica-failure.ts';
 import { type Bell, pause } from './replica-wait.ts';
 import type { SegmentSource } from './segment-source.ts';
+import type { SnapshotRecord } from './snapshot-record.ts';
 import type { ReplicaStats } from './stats.ts';
 
 /** Delays after a failure that no retry further down has taken care of. */
@@ -33,6 +34,8 @@ export interface ReplicaContext {
   readonly bell: Bell;
   /** Opens the store at the first call. */
   readonly store: () => Promise<ObjectStore>;
+  /** Which snapshots are known to be what they say. */
+  readonly snapshots: SnapshotRecord;
   /** Held while the replica is verified: one at a time. */
   readonly verifying: Mutex;
   /** What outlives a generation. Times in epoch milliseconds. */

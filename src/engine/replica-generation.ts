@@ -416,7 +416,7 @@ export class GenerationReplication {
 
   async #keepSnapshots(store: ObjectStore, progress: ReplicaProgress): Promise<void> {
     const { signal } = this.#controller;
-    const { stopping, bell, schedule } = this.#context;
+    const { stopping, bell, schedule, snapshots } = this.#context;
     for (;;) {
       if (this.#snapshot) {
         await this.#snapshotDue(this.#snapshot);
@@ -437,6 +437,7 @@ export class GenerationReplication {
       this.#context.stats.lastUploadAtMs = Date.now();
       schedule.retentionSettled = false;
       bell.ring();
+      await snapshots.wrote(taken);
     }
   }
 

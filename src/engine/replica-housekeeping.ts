@@ -6,7 +6,7 @@ import { type SegmentInfo, type SnapshotInfo, listObjects } from './catalog.ts';
 import { type ReplicaContext, persist } from './replica-context.ts';
 import { type Finding, type PresenceTarget, findObject, judgeList } from './replica-presence.ts';
 import { pause } from './replica-wait.ts';
-import { type RetentionPlan, enforceRetention } from './retention.ts';
+import { type RetentionPlan, type RetentionResult, breachError, enforceRetention } from './retention.ts';
 import { steadyClock } from './steady-clock.ts';
 import type { StoredObjects, StoredSegmentObject } from './stored-objects.ts';
 
@@ -102,13 +102,31 @@ export async function lookAtAll(context: ReplicaContext, target: RetentionTarget
   await judge(context, target, await listObjects(store, held.generation, { signal }), before);
 }
 
+/** Has what came of an attempt to delete in the log, once, and in the statistics. */
+function tell({ stats, logger, now }: ReplicaContext, result: RetentionResult): void {
+  const { refusal, doubt, breach, oldestSnapshotAtMs } = result;
+  if (doubt !== undefined && stats.clockDoubt === undefined)
+    logger.warn('retention deletes nothing', { reason: doubt });
+  stats.clockDoubt = doubt;
+  const reason = breach && breachError(breach).message;
+  if (reason !== undefined && stats.retentionBreach?.reason !== reason)
+    logger.error('retention would delete too much', { error: reason });
+  stats.retentionBreach =
+    reason === undefined ? undefined : { reason, sinceMs: stats.retentionBreach?.sinceMs ?? now() };
+  stats.oldestSnapshotAtMs = oldestSnapshotAtMs;
+  if (refusal && !stats.retentionRefused) {
+    logger.warn('retention is left to the store: deleting is not permitted', { error: refusal });
+  }
+  stats.retentionRefused = refusal !== undefined;
+}
+
 /**
  * Lists the replica every interval until a stop: whether it still holds what was stored, and nothing else; and enforces
  * retention when something may have left the window. Rejects with 'aborted' when the signal fires. Without the right to
  * delete the objects stay, and it says so once.
  */
 export async function keepRetention(context: ReplicaContext, target: RetentionTarget): Promise<void> {
-  const { options, schedule, stopping, now, logger, stats } = context;
+  const { options, schedule, stopping, now, logger } = context;
   const { retentionMs } = options;
   const { store, held } = target;
   const abandoned = new AbandonedUploads(store, logger);
@@ -128,6 +146,7 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
       const before = newestOf(held);
       const result = await enforceRetention({
         store,
+        examiner: context.snapshots,
         clock: now,
         retentionMs,
         currentGeneration: held.generation,
@@ -138,17 +157,9 @@ export async function keepRetention(context: ReplicaContext, target: RetentionTa
           (await judge(context, { ...target, signal }, ofGeneration(survey, held.generation), before)) &&
           (await stands(survey.plan, { store, signal })),
       });
-      const { settled, refusal, doubt, oldestSnapshotAtMs } = result;
-      if (doubt !== undefined && stats.clockDoubt === undefined)
-        logger.warn('retention deletes nothing', { reason: doubt });
-      stats.clockDoubt = doubt;
-      if (!settled) schedule.retentionSettled = false;
-      stats.oldestSnapshotAtMs = oldestSnapshotAtMs;
-      if (refusal && !stats.retentionRefused) {
-        logger.warn('retention is left to the store: deleting is not permitted', { error: refusal });
-      }
-      stats.retentionRefused = refusal !== undefined;
-      if (doubt === undefined) await abandoned.remove(Math.min(now(), steadyClock.now()), signal);
+      tell(context, result);
+      if (!result.settled) schedule.retentionSettled = false;
+      if (result.doubt === undefined) await abandoned.remove(Math.min(now(), steadyClock.now()), signal);
     });
   }
 }

@@ -64,10 +64,12 @@ export interface Learning {
  */
 export async function learnPosition(learning: Learning): Promise<StartingPoint> {
   const { store, generation, signal } = learning;
-  const [snapshots, segments] = await Promise.all([
+  const [listed, segments] = await Promise.all([
     listSnapshots(store, generation, { signal }),
     listSegments(store, generation, { signal }),
   ]);
+  // Of an index that is still to come nobody has taken one.
+  const snapshots = listed.filter(({ index }) => index <= learning.source.position().index);
   const snapshot = snapshots.at(-1);
   const oldestSnapshotAtMs = snapshots[0]?.createdAt.getTime();
   const times = [snapshot, segments.at(-1)].map((object) => object?.createdAt.getTime() ?? -Infinity);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { writeFileDurably } from '../base/durable-file.ts';
 import { systemCode, wrapError } from '../base/errors.ts';
 
-export type RecordKind = 'encryption' | 'origin' | 'upload' | 'verification';
+export type RecordKind = 'encryption' | 'origin' | 'snapshots' | 'upload' | 'verification';
 
 /** Where the record is. */
 export function recordPath(metaPath: string, kind: RecordKind, replica: string): string {

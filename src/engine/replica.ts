@@ -18,6 +18,7 @@ import { GenerationReplication, type ReplicaLag } from './replica-generation.ts'
 import { verifyTarget } from './replica-verification.ts';
 import { Bell, pause } from './replica-wait.ts';
 import type { SegmentSource } from './segment-source.ts';
+import { SnapshotRecord } from './snapshot-record.ts';
 import { type ReplicaStats, type SnapshotStats, newReplicaStats } from './stats.ts';
 import type { ReplicaFacts } from './status.ts';
 import { readVerification } from './verification-record.ts';
@@ -72,6 +73,12 @@ export class Replica {
       failures: new ReplicaFailures(ownLogger, clock, this.stats),
       stopping: this.#stopping.signal,
       bell: new Bell(),
+      snapshots: new SnapshotRecord({
+        metaPath: source.metaPath,
+        name: options.name,
+        isEncrypted: options.store.encryption !== undefined,
+        logger: ownLogger,
+      }),
       verifying: new Mutex(),
       store: () => this.#open(openStore),
       schedule: {

@@ -65,16 +65,19 @@ export function assembleChain(
   const sources = new Map<SegmentInfo, string>();
   const warnings: string[] = [];
   let unfilled: Hole | undefined;
-  for (const hole of findHoles(generation, main, span)) {
+  for (const hole of findHoles(generation, main, others, span)) {
     const end = main.segments.find((next) => next.index === hole.index && next.offset > hole.offset)?.offset;
     const filling = others.find((other) => {
       const segments = covering(other, hole, end ?? Infinity);
       for (const segment of segments) sources.set(segment, other.replica);
       return segments.length > 0;
     });
-    if (!filling) unfilled ??= hole;
-    else
-      warnings.push(`replica ${main.replica}: ${hole.failure.message}; replica ${filling.replica} stands in`);
+    // Nothing behind it is restored.
+    if (!filling) {
+      unfilled = hole;
+      break;
+    }
+    warnings.push(`replica ${main.replica}: ${hole.failure.message}; replica ${filling.replica} stands in`);
   }
   const segments = [...main.segments, ...sources.keys()];
   // Sorting is stable: the preferred replica's come before others that begin at the same place.
@@ -82,34 +85,58 @@ export function assembleChain(
   return { segments, sources, hole: unfilled, warnings };
 }
 
-/** In the order of the chain. A snapshot alone, or with nothing after its index, is whole. */
+/** What can be used of one replica. */
+interface Usable {
+  readonly segments: readonly SegmentInfo[];
+  readonly damages: readonly Damage[];
+}
+
+/**
+ * In the order of the chain. A snapshot alone, or with nothing after its index, is whole. Where no replica has anything of
+ * several indexes in a row, that is one hole: there are four thousand million numbers between two names.
+ */
 function findHoles(
   generation: string,
-  { segments, damages }: { readonly segments: readonly SegmentInfo[]; readonly damages: readonly Damage[] },
+  { segments, damages }: Usable,
+  others: readonly Usable[],
   { first, last }: { readonly first: number; readonly last: number },
 ): Hole[] {
-  const inside = ({ index }: Damage): boolean => index >= first && index <= last;
+  const inside = ({ index }: SegmentInfo | Damage): boolean => index >= first && index <= last;
   const holes: Hole[] = damages.filter(inside).map(({ index, offset, error }) => ({
     index,
     offset,
     failure: { code: error.code, message: error.message },
   }));
+  const damaged = new Set(holes.filter(({ offset }) => offset === 0).map(({ index }) => index));
   const starts = new Set(segments.filter(({ offset }) => offset === 0).map(({ index }) => index));
   const present = new Set(segments.map(({ index }) => index));
-  for (let index = first; index <= last; index++) {
-    if (starts.has(index) || (index === first && index === last && !present.has(index))) continue;
-    if (holes.some((hole) => hole.index === index && hole.offset === 0)) continue;
-    const before =
-      index === first ? `snapshot ${formatIndex(first)}` : `the end of index ${bothForms(index - 1)}`;
-    const message = `missing WAL segment ${segmentKey(generation, index, 0)}: the last consistent point before it is ${before}`;
-    holes.push({ index, offset: 0, failure: { code: 'gap', message } });
+  const known = new Set([first, ...present, last]);
+  for (const other of others)
+    for (const segment of other.segments) if (inside(segment)) known.add(segment.index);
+  for (const index of damaged) known.add(index);
+  let before: number | undefined;
+  for (const index of [...known].sort((a, b) => a - b)) {
+    // Of a run that nobody knows anything of, the first index.
+    const missing = before !== undefined && before + 1 < index ? [before + 1, index] : [index];
+    before = index;
+    for (const start of missing) {
+      if (starts.has(start) || (start === first && start === last && !present.has(start))) continue;
+      if (!damaged.has(start)) holes.push(missingStart(generation, start, first));
+    }
   }
   return holes.sort((a, b) => a.index - b.index || a.offset - b.offset);
 }
 
+function missingStart(generation: string, index: number, first: number): Hole {
+  const before =
+    index === first ? `snapshot ${formatIndex(first)}` : `the end of index ${bothForms(index - 1)}`;
+  const message = `missing WAL segment ${segmentKey(generation, index, 0)}: the last consistent point before it is ${before}`;
+  return { index, offset: 0, failure: { code: 'gap', message } };
+}
+
 /** Segments of a replica that hold a WAL from a hole's start to `end`; none when it has a hole there itself. */
 function covering(
-  { segments, damages }: { readonly segments: readonly SegmentInfo[]; readonly damages: readonly Damage[] },
+  { segments, damages }: Usable,
   { index, offset }: Hole,
   end: number,
 ): readonly SegmentInfo[] {

@@ -15,6 +15,7 @@ import {
   type RestoreTarget,
 } from './restore-plan.ts';
 import { readReach } from './restore-reach.ts';
+import { withoutStrays } from './stray-objects.ts';
 
 export interface NamedStore {
   readonly name: string;
@@ -139,7 +140,8 @@ async function listReplica(
       // Snapshots first: retention deletes them last, so that the segments of a listed snapshot are not older news.
       const snapshots = await requests.run(() => listSnapshots(store, name, { signal }), { signal });
       const segments = await requests.run(() => listSegments(store, name, { signal }), { signal });
-      return { generation: name, snapshots, segments };
+      const listing = { generation: name, snapshots, segments };
+      return requests.run(() => withoutStrays(store, listing, { signal }), { signal });
     }),
   );
 }

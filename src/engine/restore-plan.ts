@@ -4,6 +4,7 @@
  */
 
 import { LitestreamError } from '../base/errors.ts';
+import { leastOf } from '../base/extremes.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { Origin } from '../format/origin-frame.ts';
 import { type Position, formatPosition } from '../format/position.ts';
@@ -13,6 +14,7 @@ import type { PlanFailure } from './plan-failure.ts';
 import { type Candidate, newestOf, candidateOf, planCandidate } from './restore-candidate.ts';
 import type { Damage } from './restore-chain.ts';
 import { chooseGeneration } from './restore-choice.ts';
+import { type Stray, describeStray } from './stray-objects.ts';
 
 /** How far a generation reaches at the target's time, by what its objects say of themselves. */
 export interface Reach {
@@ -42,6 +44,8 @@ export interface GenerationListing {
   readonly reach?: Reach | undefined;
   /** Which generations its objects say it follows; undefined where they say nothing, or were not asked. */
   readonly origin?: Origin | undefined;
+  /** What is not among them, as it does not belong to the generation. */
+  readonly strays?: readonly Stray[] | undefined;
 }
 
 export interface ReplicaListing {
@@ -136,7 +140,8 @@ export function planRestore(
       ),
     };
   }
-  const warnings = [...choice.warnings, ...unrestorableWarnings(candidates, newest, order)];
+  const strays = listings.flatMap(({ listing }) => listing.strays ?? []).map(describeStray);
+  const warnings = [...strays, ...choice.warnings, ...unrestorableWarnings(candidates, newest, order)];
   // The state at a time is one: another replica that does not hold all of it is no substitute.
   const endOf = ({ end, reach }: Candidate): string | undefined =>
     reach?.range && `${end.index}:${end.offset}`;
@@ -268,7 +273,8 @@ function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable
   if (reach?.range) return reach.range;
   const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
   const latestMs = times.reduce((a, b) => Math.max(a, b), -Infinity);
-  return { earliestMs: Math.min(...snapshots.map(thereFromMs)), latestMs };
+  const earliestMs = leastOf(snapshots.map(thereFromMs));
+  return { earliestMs, latestMs };
 }
 
 /** Something is missing in the middle of a chain. */

@@ -1,9 +1,10 @@
 /**
  * Retention of a replica: which objects no moment of the retention window needs, and their deletion. The planner is
- * pure; it would rather keep an object too long than delete one too early.
+ * pure; it would rather keep an object too long than delete one too early. What it counts on is proven by content, and
+ * before anything is deleted the plan is checked anew (retention-invariant.ts).
  */
 
-import { type LitestreamError, wrapError } from '../base/errors.ts';
+import { LitestreamError, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import {
@@ -13,12 +14,16 @@ import {
   listSegments,
   listSnapshots,
 } from './catalog.ts';
+import { findBreach } from './retention-invariant.ts';
+import { PLAIN_EXAMINER, type SnapshotExaminer } from './snapshot-proof.ts';
 import { storeClockDoubt } from './store-clock.ts';
 
 /** Keys given to a store at once. */
 const DELETE_BATCH = 1000;
 /** A restore under way may still need what left the window a moment ago. */
 const MAX_GRACE_MS = 5 * 60_000;
+/** Each costs a request or two: a replica has one or two that count, unless somebody fills it with others. */
+const MAX_EXAMINED = 100;
 
 export interface RetentionRequest {
   /** Of all generations of the replica. */
@@ -32,6 +37,8 @@ export interface RetentionRequest {
   readonly currentGeneration: string;
   /** Added to the window: for restores under way and clocks that differ. */
   readonly graceMs: number;
+  /** Keys of snapshots that nothing may be deleted because of. */
+  readonly ignored?: ReadonlyMap<string, string> | undefined;
 }
 
 /** What goes of one generation. */
@@ -67,6 +74,15 @@ interface Generation {
   newestMs: number;
 }
 
+/** The first moment that stays restorable, in epoch milliseconds. */
+function windowStartMs({
+  now,
+  retentionMs,
+  graceMs,
+}: Pick<RetentionRequest, 'now' | 'retentionMs' | 'graceMs'>): number {
+  return now - retentionMs - graceMs;
+}
+
 /**
  * Plans what to delete so that every moment of the window `[now - retentionMs - graceMs, now]` stays restorable.
  *
@@ -75,15 +91,17 @@ interface Generation {
  * before the window's start, so that no moment of the window falls to it.
  */
 export function planRetention(request: RetentionRequest): RetentionPlan {
-  const { retentionMs, graceMs, currentGeneration } = request;
+  const { retentionMs, currentGeneration, ignored } = request;
   const generations = groupByGeneration(request);
-  const startMs = request.now - retentionMs - graceMs;
+  const startMs = windowStartMs(request);
+  const mayReplace = ({ key, createdAt }: SnapshotInfo): boolean =>
+    createdAt.getTime() <= startMs && ignored?.has(key) !== true;
   const cuts: RetentionCut[] = [];
   for (const generation of retentionMs > 0 ? generations : []) {
     const { name, snapshots, segments } = generation;
     const mayGo = name !== currentGeneration && generation.newestMs < startMs;
-    const successor = mayGo ? successorOf(generation, generations, startMs) : undefined;
-    const base = snapshots.findLast(({ createdAt }) => createdAt.getTime() <= startMs);
+    const successor = mayGo ? successorOf(generation, generations, mayReplace) : undefined;
+    const base = snapshots.findLast(mayReplace);
     const because = successor ?? base;
     if (!because) continue;
     const beforeIndex = successor ? undefined : because.index;
@@ -128,19 +146,16 @@ function groupByGeneration({ snapshots, segments }: RetentionRequest): Generatio
   return [...groups.values()].sort((a, b) => b.newestMs - a.newestMs);
 }
 
-/** A snapshot of another generation, later than all of this one, at or before the window's start. */
+/** A snapshot of another generation, later than all of this one. */
 function successorOf(
   generation: Generation,
   generations: readonly Generation[],
-  startMs: number,
+  mayReplace: (snapshot: SnapshotInfo) => boolean,
 ): SnapshotInfo | undefined {
   return generations
     .filter((other) => other !== generation)
     .flatMap(({ snapshots }) => snapshots)
-    .find(({ createdAt }) => {
-      const ms = createdAt.getTime();
-      return ms <= startMs && ms >= generation.newestMs;
-    });
+    .find((snapshot) => snapshot.createdAt.getTime() >= generation.newestMs && mayReplace(snapshot));
 }
 
 /** From the newest to the oldest; a snapshot comes before the segments of its index in history, so it goes after them. */
@@ -152,45 +167,95 @@ function deletionOrder({ snapshots, segments }: RetentionCut): string[] {
   return places.sort((a, b) => b.index - a.index || b.offset - a.offset).map(({ key }) => key);
 }
 
-export interface SurveyRequest {
+export interface ProvenPlanRequest extends Omit<RetentionRequest, 'currentGeneration' | 'ignored'> {
   readonly store: ObjectStore;
-  readonly retentionMs: number;
-  /** undefined: the generation with the newest object. */
+  /** undefined: the generation of the newest segment or proven snapshot. */
   readonly currentGeneration: string | undefined;
-  /** Epoch milliseconds. */
-  readonly now: number;
+  /** What looks at snapshots; by default each is read anew. */
+  readonly examiner?: SnapshotExaminer | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface Survey {
-  /** All of the replica. */
-  readonly snapshots: readonly SnapshotInfo[];
-  readonly segments: readonly SegmentInfo[];
+export interface ProvenPlan {
   readonly plan: RetentionPlan;
+  /** Keys of snapshots that are not counted on, with the reason. */
+  readonly ignored: ReadonlyMap<string, string>;
+  /** Why the plan must not be carried out, naming an object; undefined when it may. */
+  readonly breach: string | undefined;
 }
 
-/** Lists the replica and plans what may go, with the grace period that is kept for restores under way. */
-export async function surveyRetention(request: SurveyRequest): Promise<Survey> {
-  const { store, retentionMs, now, signal } = request;
-  const snapshots: SnapshotInfo[] = [];
-  const segments: SegmentInfo[] = [];
-  for (const generation of await listGenerations(store, { signal })) {
-    snapshots.push(...(await listSnapshots(store, generation, { signal })));
-    for (const segment of await listSegments(store, generation, { signal })) segments.push(segment);
+/**
+ * As planRetention, because of such snapshots alone as are proven by their content. Where nothing is to be deleted
+ * nothing is read.
+ * @throws LitestreamError what the store throws
+ */
+export async function planProven(request: ProvenPlanRequest): Promise<ProvenPlan> {
+  const { store, snapshots, segments, examiner = PLAIN_EXAMINER, signal } = request;
+  const ignored = new Map<string, string>();
+  const proven = new Set<string>();
+  for (;;) {
+    const newest = newestOf([...snapshots.filter(({ key }) => !ignored.has(key)), ...segments]);
+    const currentGeneration = request.currentGeneration ?? newest?.generation ?? '';
+    const plan = planRetention({ ...request, currentGeneration, ignored });
+    const relied = new Map(plan.cuts.map(({ because }) => [because.key, because]));
+    // That no later generation is there is told by an object that may be anybody's.
+    const isWitness =
+      request.currentGeneration === undefined && newest !== undefined && !('offset' in newest);
+    if (isWitness && plan.cuts.length > 0) relied.set(newest.key, newest);
+    const open = [...relied.values()].filter(({ key }) => !proven.has(key));
+    if (open.length === 0) {
+      const deletion = { snapshots, segments, startMs: windowStartMs(request), proven };
+      return { plan, ignored, breach: findBreach({ ...deletion, doomed: new Set(plan.deletions) }) };
+    }
+    for (const snapshot of open) {
+      if (proven.size + ignored.size >= MAX_EXAMINED) {
+        const breach = `more than ${MAX_EXAMINED} objects have the names of snapshots and are none, such as ${snapshot.key}`;
+        return { plan, ignored, breach };
+      }
+      const own = segments.filter(({ generation }) => generation === snapshot.generation);
+      const reason = await examiner.examine(store, snapshot, own, { signal });
+      if (reason === undefined) proven.add(snapshot.key);
+      else ignored.set(snapshot.key, reason);
+    }
   }
-  const currentGeneration = request.currentGeneration ?? newestGeneration([...snapshots, ...segments]);
-  const graceMs = Math.min(MAX_GRACE_MS, retentionMs / 10);
-  const plan = planRetention({ snapshots, segments, now, retentionMs, currentGeneration, graceMs });
-  return { snapshots, segments, plan };
 }
 
-/** Empty for an empty replica. */
-function newestGeneration(objects: readonly (SnapshotInfo | SegmentInfo)[]): string {
+function newestOf(objects: readonly (SnapshotInfo | SegmentInfo)[]): SnapshotInfo | SegmentInfo | undefined {
   let newest: SnapshotInfo | SegmentInfo | undefined;
   for (const object of objects) {
     if (!newest || object.createdAt > newest.createdAt) newest = object;
   }
-  return newest?.generation ?? '';
+  return newest;
+}
+
+export interface SurveyRequest {
+  readonly store: ObjectStore;
+  readonly retentionMs: number;
+  /** As in ProvenPlanRequest. */
+  readonly currentGeneration: string | undefined;
+  /** Epoch milliseconds. */
+  readonly now: number;
+  readonly examiner?: SnapshotExaminer | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Survey extends ProvenPlan {
+  /** All of the replica. */
+  readonly snapshots: readonly SnapshotInfo[];
+  readonly segments: readonly SegmentInfo[];
+}
+
+/** Lists the replica and plans what may go, with the grace period that is kept for restores under way. */
+export async function surveyRetention(request: SurveyRequest): Promise<Survey> {
+  const { store, retentionMs, signal } = request;
+  const snapshots: SnapshotInfo[] = [];
+  const segments: SegmentInfo[] = [];
+  for (const generation of await listGenerations(store, { signal })) {
+    for (const snapshot of await listSnapshots(store, generation, { signal })) snapshots.push(snapshot);
+    for (const segment of await listSegments(store, generation, { signal })) segments.push(segment);
+  }
+  const graceMs = Math.min(MAX_GRACE_MS, retentionMs / 10);
+  return { snapshots, segments, ...(await planProven({ ...request, snapshots, segments, graceMs })) };
 }
 
 export interface EnforceRetentionRequest extends SurveyRequest {
@@ -209,21 +274,36 @@ export interface RetentionResult {
   readonly refusal: LitestreamError | undefined;
   /** Why it cannot be told what has left the window, for their clocks disagree: everything is still there. */
   readonly doubt: string | undefined;
+  /** Why what was planned would have been wrong, naming an object: everything is still there. */
+  readonly breach: string | undefined;
   /** How many snapshots of the current generation the replica held before anything was deleted. */
   readonly currentSnapshots: number;
   /** Time of the oldest snapshot that is left, in epoch milliseconds; undefined when there is none. */
   readonly oldestSnapshotAtMs: number | undefined;
 }
 
-/** Deletes what a plan says, in its order. Idempotent. */
+/**
+ * Deletes what a plan says, in its order. Idempotent.
+ * @throws LitestreamError 'gap' naming an object when the plan must not be carried out, and what the store throws
+ */
 export async function deleteExpired(
   store: ObjectStore,
-  { deletions }: RetentionPlan,
+  { plan: { deletions }, breach }: ProvenPlan,
   options?: CallOptions,
 ): Promise<void> {
+  if (breach !== undefined) throw breachError(breach);
   for (let at = 0; at < deletions.length; at += DELETE_BATCH) {
     await store.delete(deletions.slice(at, at + DELETE_BATCH), options);
   }
+}
+
+/** What to say of a plan that must not be carried out. */
+export function breachError(breach: string): LitestreamError {
+  const remedy = 'run litestream verify, and see who else writes into the replica';
+  return new LitestreamError(
+    'gap',
+    `retention deletes nothing, for it would delete too much: ${breach}; ${remedy}`,
+  );
 }
 
 /** Lists the replica and deletes what has left the window. */
@@ -232,37 +312,36 @@ export async function enforceRetention(request: EnforceRetentionRequest): Promis
   const survey = await surveyRetention(request);
   const { snapshots, segments, plan } = survey;
   const currentSnapshots = snapshots.filter(({ generation }) => generation === currentGeneration).length;
-  const kept = { settled: false, currentSnapshots, oldestSnapshotAtMs: oldestMs(snapshots) };
-  if (request.mayDelete && !(await request.mayDelete(survey))) {
-    return { ...kept, refusal: undefined, doubt: undefined };
-  }
+  const nothingSaid = { refusal: undefined, doubt: undefined, breach: undefined };
+  const kept = { ...nothingSaid, settled: false, currentSnapshots, oldestSnapshotAtMs: oldestMs(snapshots) };
+  if (request.mayDelete && !(await request.mayDelete(survey))) return kept;
+  if (survey.breach !== undefined) return { ...kept, breach: survey.breach };
   if (request.clock && plan.deletions.length > 0) {
     const objects = [...snapshots, ...segments];
     const clocks = { now: request.clock, plannedAtMs: request.now };
     const doubt = await storeClockDoubt(store, objects, clocks, { signal });
-    if (doubt !== undefined) return { ...kept, refusal: undefined, doubt };
+    if (doubt !== undefined) return { ...kept, doubt };
   }
   try {
-    await deleteExpired(store, plan, { signal });
+    await deleteExpired(store, survey, { signal });
   } catch (error) {
     const wrapped = wrapError(error, `delete from ${store.location} what left the retention window`);
     if (wrapped.code !== 'permission') throw wrapped;
-    return { ...kept, refusal: wrapped, doubt: undefined };
+    return { ...kept, refusal: wrapped };
   }
   for (const cut of plan.cuts) logCut(logger, cut);
   const left = new Set([...plan.keptSnapshots, ...plan.keptSegments].map(({ generation }) => generation));
   return {
+    ...nothingSaid,
     settled: plan.keptSnapshots.length <= 1 && left.size <= 1,
-    refusal: undefined,
-    doubt: undefined,
     currentSnapshots,
     oldestSnapshotAtMs: oldestMs(plan.keptSnapshots),
   };
 }
 
 function oldestMs(snapshots: readonly SnapshotInfo[]): number | undefined {
-  const times = snapshots.map(({ createdAt }) => createdAt.getTime());
-  return times.length === 0 ? undefined : Math.min(...times);
+  if (snapshots.length === 0) return undefined;
+  return snapshots.reduce((ms, { createdAt }) => Math.min(ms, createdAt.getTime()), Infinity);
 }
 
 function logCut(logger: Logger, { generation, beforeIndex, snapshots, segments }: RetentionCut): void {

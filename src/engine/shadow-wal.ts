@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { readBootId } from '../base/boot-id.ts';
 import { makeDirectories, syncFile, writeFileDurably } from '../base/durable-file.ts';
 import { LitestreamError, assert, hasCode, systemCode, wrapError } from '../base/errors.ts';
+import { greatestOf } from '../base/extremes.ts';
 import { isGeneration, newGeneration, parseShadowName, shadowName } from '../format/names.ts';
 import type { CommitTime } from '../format/object-trailer.ts';
 import type { Origin } from '../format/origin-frame.ts';
@@ -366,7 +367,7 @@ export class ShadowWal {
   /** Removes indexes before `index`, never the newest. */
   async prune(index: number): Promise<void> {
     if (this.#ends.size === 0) return;
-    const limit = Math.min(index, Math.max(...this.#ends.keys()));
+    const limit = Math.min(index, greatestOf(this.#ends.keys()));
     for (const old of [...this.#ends.keys()].filter((candidate) => candidate < limit)) {
       this.#ends.delete(old);
       this.#closed.delete(old);

@@ -73,6 +73,8 @@ export interface ReplicaStats {
   retentionRefused: boolean;
   /** Why it cannot be told what has left the retention window; undefined: it can. */
   clockDoubt: string | undefined;
+  /** Why retention deletes nothing: what was planned would have been too much. Since when, in epoch milliseconds. */
+  retentionBreach: { readonly reason: string; readonly sinceMs: number } | undefined;
   /** Requests of this replica alone. */
   readonly requests: RequestTallies;
 }
@@ -125,6 +127,7 @@ export function newReplicaStats(name: string, type: string): ReplicaStats {
     otherWriter: undefined,
     retentionRefused: false,
     clockDoubt: undefined,
+    retentionBreach: undefined,
     requests: new RequestTallies(),
   };
 }

@@ -363,7 +363,7 @@ function replicaVerdict(facts: ReplicaFacts, database: DatabaseFacts, nowMs: num
 }
 
 function wellVerdict(
-  { failures, otherWriter, clockDoubt, lastCommitMs, previousCommitMs }: ReplicaStats,
+  { failures, otherWriter, retentionBreach, clockDoubt, lastCommitMs, previousCommitMs }: ReplicaStats,
   nowMs: number,
 ): Verdict {
   const [retention] = failures;
@@ -372,6 +372,7 @@ function wellVerdict(
     const remedy = 'let only one process replicate into it, or give each its own path';
     return { state: 'ok', healthy: true, reason, remedy, sinceMs: otherWriter.atMs };
   }
+  if (retentionBreach) return { state: 'ok', healthy: true, ...retentionBreach };
   const future = describeFuture(lastCommitMs, nowMs) ?? describeFuture(previousCommitMs, nowMs);
   const doubt = clockDoubt ?? future;
   if (!retention) return { state: 'ok', healthy: true, reason: doubt };

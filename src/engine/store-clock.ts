@@ -12,6 +12,9 @@ import { CLOCK_STEP_MS } from './steady-clock.ts';
 /** Beside the generations, where nobody looks. One name: where deleting is not permitted it stays, once. */
 const PROBE_KEY = 'litestream-clock';
 
+/** Where the store's time cannot be asked: what is replicated has a newer object, be it the snapshot of an idle database. */
+const MAX_UNCOMPARED_MS = 24 * 3600_000;
+
 /**
  * Why the times of `objects` say nothing of how old they are; undefined when they do, as far as can be told. Writes a
  * small object and removes it.
@@ -35,8 +38,10 @@ export async function storeClockDoubt(
     storeMs = (await store.put(PROBE_KEY, new Uint8Array(1), options)).modifiedAt.getTime();
     await store.delete([PROBE_KEY], options);
   } catch (error) {
-    if (hasCode(error, 'permission', 'unsupported', 'exists')) return undefined;
-    throw error;
+    if (!hasCode(error, 'permission', 'unsupported', 'exists')) throw error;
+    if (plannedAtMs - newestMs <= MAX_UNCOMPARED_MS) return undefined;
+    const refused = `${PROBE_KEY} could not be written to tell the store's time`;
+    return `${refused}: ${describe(newestMs, plannedAtMs, "the newest object's time")}`;
   }
   // When it was planned is to be compared too: a clock that was wrong then may be right by now.
   const elapsedMs = performance.now() - startedMs;
@@ -46,8 +51,8 @@ export async function storeClockDoubt(
   return undefined;
 }
 
-function describe(storeMs: number, localMs: number): string {
+function describe(storeMs: number, localMs: number, what = "the store's clock"): string {
   const difference = formatDuration(Math.round(Math.abs(storeMs - localMs) / 1000) * 1000);
   const [store, local] = [storeMs, localMs].map((ms) => new Date(ms).toISOString());
-  return `the store's clock (${store ?? ''}) and this machine's (${local ?? ''}) are ${difference} apart: nothing is deleted until they agree; set the one that is wrong (NTP)`;
+  return `${what} (${store ?? ''}) and this machine's (${local ?? ''}) are ${difference} apart: nothing is deleted until they agree; set the one that is wrong (NTP)`;
 }

@@ -31,7 +31,8 @@ function hashOf(version: string | undefined): number {
   return version === undefined ? UNKNOWN : xxh32(Buffer.from(version));
 }
 
-function isSameTime(knownMs: number, shownMs: number): boolean {
+/** Whether two times in epoch milliseconds may be what a store tells of one object. */
+export function isSameTime(knownMs: number, shownMs: number): boolean {
   const apartMs = Math.abs(knownMs - shownMs);
   return apartMs <= ROUNDING_MS || (apartMs < COARSE_MS && (isCoarse(knownMs) || isCoarse(shownMs)));
 }

@@ -5,6 +5,7 @@
 
 import { Semaphore } from '../base/concurrency.ts';
 import { hasCode } from '../base/errors.ts';
+import { leastOf } from '../base/extremes.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import {
@@ -15,6 +16,7 @@ import {
   listSnapshots,
   thereFromMs,
 } from './catalog.ts';
+import { type Stray, withoutStrays } from './stray-objects.ts';
 import { readSegmentTrailer, readSnapshotTrailer } from './trailer-reader.ts';
 
 /** Requests at once. */
@@ -66,6 +68,8 @@ export interface Timeline {
   readonly ranges: readonly TimelineRange[];
   readonly gaps: readonly TimelineGap[];
   readonly snapshots: readonly TimelineSnapshot[];
+  /** What does not belong to the generation whose name it has, and is of no use to a restore. */
+  readonly leftOut: readonly Stray[];
 }
 
 /** @throws LitestreamError what the store throws; a damaged object only makes a time that of the store */
@@ -76,8 +80,11 @@ export async function readTimeline(store: ObjectStore, options: CallOptions): Pr
     generations.map(async (generation) => {
       const snapshots = await requests.run(() => listSnapshots(store, generation, options), options);
       const segments = await requests.run(() => listSegments(store, generation, options), options);
+      const all = { generation, snapshots, segments };
+      const listing = await requests.run(() => withoutStrays(store, all, options), options);
       const times = new ObjectTimes(store, requests, options);
-      return timelineOf(generation, splitAtHoles(generation, snapshots, segments), times);
+      const pieces = splitAtHoles(generation, listing.snapshots, listing.segments);
+      return { ...(await timelineOf(generation, pieces, times)), leftOut: listing.strays };
     }),
   );
   const inOrder = <T>(items: T[], timeOf: (item: T) => Date): T[] =>
@@ -95,6 +102,7 @@ export async function readTimeline(store: ObjectStore, options: CallOptions): Pr
       timelines.flatMap(({ snapshots }) => snapshots),
       ({ at }) => at,
     ),
+    leftOut: timelines.flatMap(({ leftOut }) => leftOut),
   };
 }
 
@@ -142,7 +150,7 @@ export function splitAtHoles(
     if (snapshot) piece.snapshots.push(snapshot);
     // The snapshot can be restored, what came after it cannot.
     if (!whole && piece.missingKey === undefined) piece = begin(index, segmentKey(generation, index, 0));
-    piece.segments.push(...own);
+    for (const segment of own) piece.segments.push(segment);
     piece.maxIndex = index;
   }
   return pieces;
@@ -152,7 +160,7 @@ async function timelineOf(
   generation: string,
   pieces: readonly ChainPiece[],
   times: ObjectTimes,
-): Promise<Timeline> {
+): Promise<Omit<Timeline, 'leftOut'>> {
   const snapshots: TimelineSnapshot[] = [];
   const ranges: TimelineRange[] = [];
   const gaps: TimelineGap[] = [];
@@ -164,7 +172,7 @@ async function timelineOf(
       snapshots.push({ generation, index, key, at: span.snapshotsAt[n] ?? span.from, sizeBytes });
     }
     const objects = [...piece.snapshots, ...piece.segments];
-    const minIndex = Math.min(...objects.map(({ index }) => index));
+    const minIndex = leastOf(objects.map(({ index }) => index));
     const sizeBytes = objects.reduce((sum, object) => sum + object.sizeBytes, 0);
     const common = { generation, minIndex, maxIndex, objectCount: objects.length, sizeBytes };
     if (missingKey === undefined) {

@@ -74,7 +74,7 @@ async function examine(
   if (problems.length === 0 && restoreIn !== undefined) {
     stage.current = 'restoring the latest state';
     await requireSpace(restoreIn, check.restoredSizeBytes);
-    problems.push(...(await restoreAndCheck(request, restoreIn)));
+    for (const problem of await restoreAndCheck(request, restoreIn)) problems.push(problem);
   }
   if (problems.length > 0) {
     return { result: 'failed', message: describeProblems(problems), problems, generations };

@@ -18,7 +18,7 @@ import { PathFinder } from './path-finder.ts';
 import { describeFuture } from './future-commits.ts';
 import { decodeInOrder } from './restore-content.ts';
 import { fetchInOrder } from './restore-fetch.ts';
-import { planRetention } from './retention.ts';
+import { planProven } from './retention.ts';
 import type { GenerationRange, Problem } from './verification-result.ts';
 import { GenerationCheck } from './verify-chain.ts';
 
@@ -76,10 +76,8 @@ export async function checkReplica(
   }
 }
 
-async function list(
-  store: ObjectStore,
-  { retentionMs = 0, latestOf, signal }: ReplicaCheckOptions,
-): Promise<Listing[]> {
+async function list(store: ObjectStore, options: ReplicaCheckOptions): Promise<Listing[]> {
+  const { latestOf, signal } = options;
   const listings: Listing[] = [];
   for (const generation of await listGenerations(store, { signal })) {
     if (latestOf !== undefined && generation !== latestOf) continue;
@@ -88,7 +86,7 @@ async function list(
     const segments = await listSegments(store, generation, { signal });
     listings.push({ generation, snapshots, segments });
   }
-  const doomed = new Set(deletionsOf(listings, retentionMs));
+  const doomed = new Set(await deletionsOf(store, listings, options));
   const stays = ({ key }: SnapshotInfo | SegmentInfo): boolean => !doomed.has(key);
   return listings
     .map(({ generation, snapshots, segments }) => ({
@@ -100,17 +98,18 @@ async function list(
     .filter(({ snapshots, segments }) => snapshots.length + segments.length > 0);
 }
 
-function deletionsOf(listings: readonly Listing[], retentionMs: number): readonly string[] {
+/** Keys of what has left the window. */
+async function deletionsOf(
+  store: ObjectStore,
+  listings: readonly Listing[],
+  { retentionMs = 0, signal }: ReplicaCheckOptions,
+): Promise<readonly string[]> {
   const snapshots = listings.flatMap((listing) => listing.snapshots);
   const segments = listings.flatMap((listing) => listing.segments);
-  const newest = [...snapshots, ...segments].reduce<SnapshotInfo | SegmentInfo | undefined>(
-    (best, object) => (best && best.createdAt >= object.createdAt ? best : object),
-    undefined,
-  );
-  const currentGeneration = newest?.generation ?? '';
   // Without a grace period: retention waits for that, we do not.
-  const plan = { snapshots, segments, retentionMs, currentGeneration, now: Date.now(), graceMs: 0 };
-  return planRetention(plan).deletions;
+  const window = { retentionMs, currentGeneration: undefined, now: Date.now(), graceMs: 0 };
+  const { plan, breach } = await planProven({ store, snapshots, segments, ...window, signal });
+  return breach === undefined ? plan.deletions : [];
 }
 
 function fromNewestSnapshot({ generation, snapshots, segments }: Listing): Listing {
@@ -148,9 +147,9 @@ async function checkListings(
   for (const listing of listings) {
     for (const { key } of objectsOf(listing)) keys.add(key);
     const check = await checkGeneration(store, listing, options);
-    notes.push(...check.notes);
+    for (const note of check.notes) notes.push(note);
     if (check.begun) begun.push(check.begun);
-    problems.push(...check.problems);
+    for (const problem of check.problems) problems.push(problem);
     generations.push(check.range);
     restoredSizeBytes = Math.max(restoredSizeBytes, check.restoredSizeBytes);
     if (check.end) ends.set(listing.generation, check.end);

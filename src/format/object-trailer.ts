@@ -4,7 +4,7 @@
  */
 
 import { LitestreamError, assert } from '../base/errors.ts';
-import { type Origin, decodeOrigin, encodeOrigin } from './origin-frame.ts';
+import { MAX_TIME_MS, type Origin, decodeOrigin, encodeOrigin } from './origin-frame.ts';
 import { xxh32 } from './xxh32.ts';
 
 /** The running checksum of a WAL: big-endian words as they stand in a frame header. */
@@ -183,8 +183,12 @@ function writeHead(data: Buffer, trailer: ObjectTrailer, flags: number): void {
 }
 
 function readHead(data: Buffer): Pick<ObjectTrailer, 'pageSizeBytes' | 'generation' | 'index'> {
+  const pageSizeBytes = data.readUInt32LE(4);
+  const isPageSize =
+    pageSizeBytes >= 512 && pageSizeBytes <= 65536 && (pageSizeBytes & (pageSizeBytes - 1)) === 0;
+  if (!isPageSize) throw corrupt(`has pages of ${pageSizeBytes} bytes`);
   return {
-    pageSizeBytes: data.readUInt32LE(4),
+    pageSizeBytes,
     generation: data.toString('hex', 8, 16),
     index: data.readUInt32LE(16),
   };
@@ -196,6 +200,12 @@ function writeUint64(data: Buffer, value: number, at: number): void {
 
 function readUint64(data: Buffer, at: number): number {
   return Number(data.readBigUInt64LE(at));
+}
+
+/** @throws LitestreamError 'corrupt' for what no Date can hold */
+function checkTime(timeMs: number): number {
+  if (timeMs <= MAX_TIME_MS) return timeMs;
+  throw corrupt(`has a time ${timeMs} ms after 1970`);
 }
 
 function writeWords(data: Buffer, [first, second]: ChecksumWords, at: number): void {
@@ -224,7 +234,7 @@ function decodeSnapshot(data: Buffer): SnapshotTrailer {
     ...readHead(data),
     offset: readUint64(data, 20),
     checksum: readWords(data, 28),
-    timeMs: readUint64(data, 36),
+    timeMs: checkTime(readUint64(data, 36)),
     sizeBytes: readUint64(data, 44),
     contentChecksum: data.readUInt32LE(52),
   };
@@ -269,9 +279,11 @@ function decodeSegment(data: Buffer): SegmentTrailer {
   let timeMs = readUint64(data, 64);
   const cursor = { at: SEGMENT_FIXED_SIZE };
   for (let count = data.readUInt32LE(72); count > 0; count--) {
-    offset += readVarint(data, cursor) * frameSize;
+    const frames = readVarint(data, cursor);
+    if (frames === 0) throw corrupt('has a commit without a frame');
+    offset += frames * frameSize;
     timeMs += readVarint(data, cursor);
-    commits.push({ offset, timeMs });
+    commits.push({ offset, timeMs: checkTime(timeMs) });
   }
   if (cursor.at !== data.byteLength || commits.length === 0 || offset !== end) {
     throw corrupt('has commits that do not end where the segment does');

@@ -20,6 +20,8 @@ export interface Origin {
 
 /** So many names are kept. */
 export const MAX_GENERATIONS: number = 32;
+/** What a Date can hold. */
+export const MAX_TIME_MS: number = 8.64e15;
 
 /** Not the trailer's, though any skippable frame would do: a reader knows it by its footer. */
 const FRAME_MAGIC = 0x184d2a5d;
@@ -109,7 +111,9 @@ export function decodeOrigin(frame: Uint8Array): Origin | undefined {
     checksum: [content.readUInt32BE(16), content.readUInt32BE(20)] as const,
     timeMs: Number(content.readBigUInt64LE(24)),
   };
-  return { generations, end: ((content[1] ?? 0) & HAS_END) === 0 ? undefined : end };
+  if (((content[1] ?? 0) & HAS_END) === 0) return { generations, end: undefined };
+  if (end.timeMs > MAX_TIME_MS) throw corrupt(`has a time ${end.timeMs} ms after 1970`);
+  return { generations, end };
 }
 
 function bufferOf(data: Uint8Array): Buffer {

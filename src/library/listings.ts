@@ -111,7 +111,8 @@ async function forEachReplica<Row>(
   const rows: Row[] = [];
   for (const { name, store } of replicas) {
     try {
-      rows.push(...(await askBriefly(await openStore(store), (opened) => list(name, opened), signal)));
+      const found = await askBriefly(await openStore(store), (opened) => list(name, opened), signal);
+      for (const row of found) rows.push(row);
     } catch (error) {
       const failure = wrapError(error, `list replica ${name}`);
       if (onReplicaError === undefined || failure.code === 'aborted') throw failure;

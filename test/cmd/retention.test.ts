@@ -5,11 +5,13 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { withTempDir } from '../support/process.ts';
+import { snapshotObject } from '../support/snapshot-object.ts';
 import { runOurs } from './compare.ts';
 
 const HOUR_MS = 3600_000;
 const OLD = 'aaaaaaaaaaaaaaaa';
 const NEW = 'bbbbbbbbbbbbbbbb';
+const SNAPSHOT_SIZE = String(snapshotObject(NEW, 0).byteLength);
 
 /** Objects by key with their age in hours. */
 const OBJECTS: Record<string, number> = {
@@ -39,7 +41,9 @@ function withReplica(use: (place: Place) => Promise<void>): Promise<void> {
     for (const [key, ageHours] of Object.entries(OBJECTS)) {
       const path = join(replica, key);
       await fs.mkdir(dirname(path), { recursive: true });
-      await fs.writeFile(path, 'four');
+      const [, generation = '', index = ''] = /(\w+)\/snapshots\/(\w+)/.exec(key) ?? [];
+      const isSnapshot = generation !== '';
+      await fs.writeFile(path, isSnapshot ? snapshotObject(generation, Number.parseInt(index, 16)) : 'four');
       const at = new Date(Date.now() - ageHours * HOUR_MS);
       await fs.utimes(path, at, at);
     }
@@ -80,9 +84,9 @@ describe('retention', () => {
         .map((line) => line.split(/ {2,}/));
       expect(rows.map((row) => row.slice(0, 7))).toEqual([
         ['replica', 'generation', 'kind', 'min_index', 'max_index', 'objects', 'size'],
-        ['file', NEW, 'snapshot', '0', '0', '1', '4'],
+        ['file', NEW, 'snapshot', '0', '0', '1', SNAPSHOT_SIZE],
         ['file', NEW, 'wal', '0', '1', '2', '8'],
-        ['file', OLD, 'snapshot', '0', '0', '1', '4'],
+        ['file', OLD, 'snapshot', '0', '0', '1', SNAPSHOT_SIZE],
         ['file', OLD, 'wal', '0', '0', '1', '4'],
       ]);
       expect(rows[1]?.[8]).toMatch(/^the window is restored from snapshot 2 of \d{4}-/);

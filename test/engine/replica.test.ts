@@ -308,6 +308,19 @@ describe('after a restart', () => {
     return (await listSegments(store, source.position().generation)).at(-1)!.key;
   }
 
+  it('takes no object of an index that is still to come for its newest snapshot', async () => {
+    const first = start();
+    source.commit();
+    await allStored(first);
+    await stop(first);
+    const { generation } = source.position();
+    await store.put(snapshotKey(generation, 0xffffffff), new Uint8Array());
+    const second = start();
+    await allStored(second);
+    expect(second.stats.snapshot).toMatchObject({ index: 0 });
+    await stop(second);
+  });
+
   it('writes a last segment anew that cannot be decoded', async () => {
     const first = start();
     source.commit();

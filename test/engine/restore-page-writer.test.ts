@@ -33,6 +33,26 @@ it('keeps the last image of a page', async () => {
   expect(await pages()).toEqual([1, 9, 3, 4, 0, 6]);
 });
 
+it('refuses a size that neither the pages nor the database have', async () => {
+  const head = Buffer.alloc(PAGE);
+  head.write('SQLite format 3\0');
+  head.writeUInt16BE(PAGE, 16);
+  head.writeUInt32BE(7, 28);
+  const sized = async (pageCount: number): Promise<void> => {
+    const writer = new PageWriter(file, 4 * PAGE, PAGE);
+    writer.put(1, head, 0);
+    writer.cut(pageCount);
+    await writer.finish();
+  };
+  await expect(sized(0xffffffff)).rejects.toMatchObject({
+    code: 'corrupt',
+    message: expect.stringMatching(/4294967295 pages, and the database that it has 7/) as string,
+  });
+  expect(await pages()).toHaveLength(4);
+  await sized(7);
+  expect(await pages()).toHaveLength(7);
+});
+
 it('forgets pages that were cut off, gathered or in the file, when the database grows again', async () => {
   const writer = new PageWriter(file, 4 * PAGE, PAGE);
   writer.put(5, Buffer.alloc(PAGE, 5), 0);

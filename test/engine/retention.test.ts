@@ -2,10 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
 import { Replica } from '../../src/engine/replica.ts';
+import { findBreach } from '../../src/engine/retention-invariant.ts';
 import { enforceRetention, planRetention } from '../../src/engine/retention.ts';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { snapshotObject } from '../support/snapshot-object.ts';
 import { FakeSource, FaultStore, type LogLine, OPTIONS, recordingLogger, until } from './replica-rig.ts';
 import { Simulation, name, segment, snapshot } from './retention-simulation.ts';
 
@@ -119,13 +121,48 @@ describe('planRetention', () => {
   });
 });
 
+describe('findBreach', () => {
+  const snapshots = [snapshot(1, 0, 1), snapshot(2, 0, 10), snapshot(2, 2, 20), snapshot(2, 4, 60)];
+  const segments = [1, 2].flatMap((generation) =>
+    [0, 1, 2, 3, 4].map((index) =>
+      segment(generation, index, 0, generation === 1 ? 1 + index : 2 + index * 10),
+    ),
+  );
+  const proven = snapshots.map(({ key }) => key);
+  const breach = (doomed: readonly string[], known = proven): string | undefined =>
+    findBreach({ snapshots, segments, startMs: 50, proven: new Set(known), doomed: new Set(doomed) });
+  const old = [snapshot(2, 0, 10), segment(2, 0, 0, 2), segment(2, 1, 0, 12)].map(({ key }) => key);
+  const first = [...snapshots, ...segments]
+    .filter(({ generation }) => generation === name(1))
+    .map(({ key }) => key);
+
+  it('lets go what a proven snapshot replaces', () => {
+    expect(breach([...old, ...first])).toBeUndefined();
+  });
+
+  it.each<[string, readonly string[], RegExp]>([
+    ['younger than the window', [...old, segment(2, 4, 0, 0).key], /00000004_00000000.*needed to restore/],
+    ['a snapshot of the window', [snapshotKey(name(2), 4)], /00000004\.snapshot.*within the window/],
+    ['the snapshot that the window begins with', [...old, snapshotKey(name(2), 2)], /no other snapshot/],
+    ['WAL after it', [...old, segmentKey(name(2), 2, 0)], /00000002_00000000.*needed to restore/],
+  ])('names what must stay: %s', (_, doomed, message) => {
+    expect(breach(doomed)).toMatch(message);
+  });
+
+  it('counts on nothing that is not proven', () => {
+    expect(breach(old, [])).toMatch(/no other snapshot is proven/);
+    expect(breach(first, [])).toMatch(/no other snapshot is proven/);
+    expect(breach(first, [snapshotKey(name(2), 4)])).toMatch(/no other snapshot is proven/);
+  });
+});
+
 describe('enforceRetention', () => {
   async function run(fault?: FaultStore['fault']) {
     const store = new FaultStore(openMemoryStore());
     const log: LogLine[] = [];
     for (const index of [0, 1, 2]) {
       await store.put(segmentKey(name(1), index, 0), new Uint8Array(1));
-      await store.put(snapshotKey(name(1), index), new Uint8Array(1));
+      await store.put(snapshotKey(name(1), index), snapshotObject(name(1), index));
     }
     store.fault = fault;
     const result = await enforceRetention({
@@ -150,6 +187,45 @@ describe('enforceRetention', () => {
       ['snapshot deleted', { generation: name(1), index: 1 }],
       ['wal segmented deleted before', { generation: name(1), index: 2, n: 2 }],
     ]);
+  });
+
+  it('deletes nothing when something young would go, and says what, once and in the status', async () => {
+    const source = new FakeSource();
+    const store = new FaultStore(openMemoryStore());
+    const log: LogLine[] = [];
+    const replica = new Replica({
+      options: { ...OPTIONS, retentionMs: 10, retentionCheckIntervalMs: 5 },
+      source,
+      openStore: () => Promise.resolve(store),
+      logger: recordingLogger(log),
+    });
+    replica.start();
+    await store.put(snapshotKey(source.position().generation, 0), new Uint8Array(1));
+    const planted: string = snapshotKey(source.position().generation, 0);
+    const future = { createdAt: new Date(Date.now() + 3600_000) };
+    const list = store.list.bind(store);
+    store.list = async function* (...args) {
+      for await (const info of list(...args))
+        yield info.key === planted ? { ...info, modifiedAt: future.createdAt } : info;
+    };
+    await until('a breach', async () => {
+      source.commit();
+      await until('it is stored', () => replica.lagging() === undefined);
+      source.checkpoint();
+      return replica.stats.retentionBreach;
+    });
+    expect(replica.stats.retentionBreach?.reason).toContain(planted);
+    await until('more checks', async () => {
+      const seen = store.requests.length;
+      await until('a list', () => store.requests.slice(seen).some(({ operation }) => operation === 'list'));
+      return true;
+    });
+    await replica.stop(AbortSignal.timeout(5000));
+    expect(log.filter(({ level }) => level === 'ERROR')).toMatchObject([
+      { message: 'retention would delete too much' },
+    ]);
+    expect(store.requests.filter(({ operation }) => operation === 'delete')).toEqual([]);
+    source.close();
   });
 
   it('reports a store that does not permit to delete', async () => {

@@ -1,11 +1,13 @@
 /** Retention deletes nothing while the clocks of store and machine disagree, and says so once. */
 
 import { describe, expect, it } from 'vitest';
+import { LitestreamError } from '../../src/base/errors.ts';
 import { enforceRetention } from '../../src/engine/retention.ts';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectInfo, ObjectStore } from '../../src/storage/object-store.ts';
 import { Replica } from '../../src/engine/replica.ts';
+import { snapshotObject } from '../support/snapshot-object.ts';
 import { FakeSource, FaultStore, type LogLine, OPTIONS, recordingLogger, until } from './replica-rig.ts';
 import { name } from './retention-simulation.ts';
 
@@ -33,8 +35,11 @@ class SkewedStore extends FaultStore {
 /** Snapshots and segments of three indexes, so many hours old. */
 async function fill(store: SkewedStore, hours: readonly [number, number, number]): Promise<void> {
   for (const [index, age] of hours.entries()) {
-    for (const key of [segmentKey(name(1), index, 0), snapshotKey(name(1), index)]) {
-      await store.put(key, new Uint8Array(1));
+    for (const [key, content] of [
+      [segmentKey(name(1), index, 0), new Uint8Array(1)],
+      [snapshotKey(name(1), index), snapshotObject(name(1), index)],
+    ] as const) {
+      await store.put(key, content);
       store.ages.set(key, age * HOUR);
     }
   }
@@ -86,6 +91,20 @@ describe('retention', () => {
     const readings = [Date.now() + 48 * HOUR];
     await enforce(store, () => readings.pop() ?? Date.now());
     expect(await count(store)).toBe(6);
+  });
+
+  it.each([
+    ['nothing has been stored for long', 25, 6],
+    ['something was stored today', 1, 4],
+  ])("trusts no clock that it may not compare with the store's when %s", async (_, ageHours, left) => {
+    const store = new SkewedStore(openMemoryStore());
+    await fill(store, [90, 60, ageHours]);
+    store.fault = ({ operation }) => {
+      if (operation === 'put') throw new LitestreamError('permission', 'access denied');
+    };
+    const { doubt } = await enforce(store, Date.now);
+    expect(doubt === undefined).toBe(left === 4);
+    expect(await count(store)).toBe(left);
   });
 
   it('says so once while it replicates', async () => {

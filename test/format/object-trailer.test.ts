@@ -9,6 +9,7 @@ import {
   encodeTrailer,
   trailerSize,
 } from '../../src/format/object-trailer.ts';
+import { decodeOrigin, encodeOrigin } from '../../src/format/origin-frame.ts';
 import { xxh32 } from '../../src/format/xxh32.ts';
 
 const SEGMENT: SegmentTrailer = {
@@ -62,6 +63,12 @@ const segments = fc
     }
     return { kind: 'segment', pageSizeBytes, start, end: last.offset, commits, ...rest };
   });
+
+/** With a checksum that is right for what it holds. */
+function signed(frame: Buffer): Buffer {
+  frame.writeUInt32LE(xxh32(frame.subarray(0, -16)), frame.byteLength - 16);
+  return frame;
+}
 
 describe('a trailer', () => {
   it('stands in the object as docs/format.md says', () => {
@@ -121,6 +128,47 @@ describe('a trailer', () => {
     const damaged = Buffer.from(frame);
     damaged[damaged.byteLength - 9]! ^= 0x80;
     expect(() => trailerSize(damaged)).toThrow('trailer says it has');
+  });
+
+  it.each<[string, () => Uint8Array, RegExp]>([
+    [
+      'a time of no Date',
+      () => encodeTrailer({ ...SNAPSHOT, timeMs: 2 ** 62 }),
+      /a time 46116\d+ ms after 1970/,
+    ],
+    [
+      'a commit at a time of no Date',
+      () => encodeTrailer({ ...SEGMENT, commits: [{ offset: SEGMENT.end, timeMs: 8.64e15 + 1 }] }),
+      /a time 8640000000000001 ms after 1970/,
+    ],
+    [
+      'an origin that ended at a time of no Date',
+      () => {
+        const end = { index: 0, offset: 0, checksum: [0, 0] as const, timeMs: 2 ** 62 };
+        const origin = encodeOrigin({ generations: ['0123456789abcdef'], end });
+        decodeOrigin(origin);
+        return origin;
+      },
+      /a time/,
+    ],
+    [
+      'pages of no database',
+      () => encodeTrailer({ ...SNAPSHOT, pageSizeBytes: 1000 }),
+      /pages of 1000 bytes/,
+    ],
+    [
+      'a commit without a frame',
+      () => {
+        const frame = Buffer.from(encodeTrailer(SEGMENT));
+        // Of two commits, the first one of no frames, the second one of all 130.
+        const entries = frame.indexOf(Buffer.from([1, 0]), 8 + 76);
+        frame[entries] = 0;
+        return signed(frame);
+      },
+      /without a frame/,
+    ],
+  ])('is refused when it says %s', (_, frameOf, message) => {
+    expect(() => decodeTrailer(frameOf())).toThrow(message);
   });
 
   it('of a newer version says so', () => {

@@ -44,7 +44,7 @@ const origins: fc.Arbitrary<Origin> = fc.record({
       index: word,
       offset: fc.maxSafeNat(),
       checksum: fc.tuple(word, word),
-      timeMs: fc.maxSafeNat(),
+      timeMs: fc.maxSafeNat().map((ms) => ms % 8.64e15),
     }),
     { nil: undefined },
   ),

@@ -60,6 +60,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'engine/retention.ts',
     from: 'const beforeIndex = successor ? undefined : because.index;',
     to: 'const beforeIndex = successor ? undefined : because.index + 1;',
+    // Each plan is checked anew before it is carried out.
+    also: [
+      {
+        file: 'engine/retention-invariant.ts',
+        from: '  const { snapshots, segments, startMs, doomed } = deletion;\n',
+        to: '  const { snapshots, segments, startMs } = deletion;\n  const doomed = new Set<string>();\n',
+      },
+    ],
     groups: ['clocks', 'calls/retention'],
   },
   {
