@@ -30,3 +30,22 @@ export function baseOf(request: Request, path: string): string {
   const { pathname } = new URL(request.url);
   return pathname.slice(0, Math.max(0, pathname.indexOf(own))) + own;
 }
+
+/**
+ * Whether a Host header names a host and nothing else. Whoever makes an address of another one gets another path than the application has
+ * seen, and asked its login about.
+ */
+export function isHost(text: string): boolean {
+  return /^(\[[\da-f:.]+\]|[\w.~-]+)(:\d{0,5})?$/i.test(text);
+}
+
+/** Whether an address is more than a path with a query, or one that URL would change: `/metrics/../api`, `/metrics\api`, `#`. */
+export function isMisleading(address: string): boolean {
+  const [path = ''] = address.split('?', 1);
+  return (
+    !path.startsWith('/') ||
+    address.includes('#') ||
+    path.includes('\\') ||
+    /\/(\.|%2e){1,2}(\/|$)/i.test(path)
+  );
+}

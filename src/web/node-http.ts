@@ -5,7 +5,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
-import { type FetchHandler, answerUnder, trimBase } from './fetch-handler.ts';
+import { type FetchHandler, answerUnder, isHost, isMisleading, trimBase } from './fetch-handler.ts';
 
 /** What `createServer()` takes, with Connect's third parameter. */
 export type NodeHandler = (
@@ -66,10 +66,11 @@ function toRequest(
   const { url = '', method = 'GET', headers, socket } = incoming;
   const original = options.originalUrl ?? (incoming as { originalUrl?: string }).originalUrl ?? url;
   const base = trimBase(options.base ?? cutOff(original, url));
-  const origin = `${'encrypted' in socket ? 'https' : 'http'}://${headers.host ?? 'localhost'}`;
-  // A path of two slashes would become a host.
-  const address = `${origin}${original}`;
-  if (!original.startsWith('/') || !URL.canParse(address)) return undefined;
+  const { host = 'localhost' } = headers;
+  // The path is to be the one that the application has seen, whatever the sender writes.
+  if (!isHost(host) || isMisleading(original)) return undefined;
+  const address = `${'encrypted' in socket ? 'https' : 'http'}://${host}${original}`;
+  if (!URL.canParse(address)) return undefined;
   const init: RequestInit & { duplex?: 'half' } = { method, headers: headersOf(incoming), signal };
   if (method !== 'GET' && method !== 'HEAD') {
     init.body = bodyOf(incoming, options.body);

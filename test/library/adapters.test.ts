@@ -14,7 +14,11 @@ import type { FetchHandler } from '../../src/web/fetch-handler.ts';
 import { dashboard as honoDashboard, toHonoHandler } from '../../src/library/adapters/hono.ts';
 import { dashboard as koaDashboard, toKoaMiddleware } from '../../src/library/adapters/koa.ts';
 import * as nextAdapter from '../../src/library/adapters/next.ts';
-import { dashboard as nodeDashboard, toNodeHandler } from '../../src/library/adapters/node.ts';
+import {
+  createDashboard,
+  dashboard as nodeDashboard,
+  toNodeHandler,
+} from '../../src/library/adapters/node.ts';
 import { until } from '../support/process.ts';
 
 const CHUNK = Buffer.alloc(64 * 1024, 'x');
@@ -83,6 +87,29 @@ async function listen(listener: RequestListener | Server): Promise<{ server: Ser
   if (!server.listening) await once(server, 'listening');
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
+
+/** The answer to a request as it is written here, which no client would send. */
+async function raw(server: Server, target: string, host: string, more = ''): Promise<string> {
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  socket.write(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\n${more}Connection: close\r\n\r\n`);
+  let answer = '';
+  socket.on('data', (data: Buffer) => (answer += data.toString()));
+  await once(socket, 'close');
+  return answer;
+}
+
+/** What makes another address of `http://HOST/admin/board/open`. */
+const MOVING_HOSTS = [
+  'x/admin/board/secret?',
+  'x?/admin/board/secret',
+  'x#/admin/board/secret',
+  'x/admin/board/secret#',
+  'y@x',
+  'x\\admin\\board\\secret?',
+  '',
+];
+
+const MOVING_TARGETS = ['open/../secret', 'open/%2e%2E/secret', 'open\\..\\secret', 'secret#/open'];
 
 /** Express tells an error handler by its four parameters. */
 const answer500: express.ErrorRequestHandler = (_error, _request, response, next) => {
@@ -197,6 +224,22 @@ describe.each(Object.entries(FRAMEWORKS))('%s', (_name, open) => {
     await closed;
   });
 
+  it('lets neither a Host nor a target show the handler another path than the application', async () => {
+    const paths: string[] = [];
+    const { server } = await open((request) => {
+      paths.push(new URL(request.url).pathname);
+      return Promise.resolve(new Response('seen'));
+    });
+    for (const host of MOVING_HOSTS)
+      expect(await raw(server, '/admin/board/open', host), host).toMatch(/^HTTP\/1.1 400/);
+    for (const target of MOVING_TARGETS)
+      expect(await raw(server, `/admin/board/${target}`, 'x'), target).toMatch(/^HTTP\/1.1 40[04]/);
+    expect(paths).toEqual([]);
+    for (const host of ['x', 'a-b_c.example:8080', '127.0.0.1:1', '[::1]:1'])
+      expect(await raw(server, '/admin/board/open?a=\\', host), host).toContain('seen');
+    expect(paths).toEqual(['/open', '/open', '/open', '/open']);
+  });
+
   it('answers 500 without details when the handler throws, and goes on', async () => {
     const { url } = await open(echo({ cancelled: 0, chunks: 0, aborted: 0 }));
     const response = await fetch(`${url}/admin/board/fail`);
@@ -274,6 +317,16 @@ describe('the dashboard', () => {
   ])('is mounted in %s by one line', async (_name, open) => {
     const { url } = await open();
     await expectDashboard(url);
+  });
+
+  it('refuses what a server has made of a Host that is none', async () => {
+    const { fetch: ask, close } = createDashboard(options);
+    // What Bun, Deno and others make of `GET /metrics` with that Host.
+    for (const host of ['x/api/overview?', 'x#', 'y@x', 'x\\api', 'x, y']) {
+      const request = new Request(`http://x/api/overview?/metrics`, { headers: { host } });
+      expect((await ask(request)).status, host).toBe(400);
+    }
+    await close();
   });
 
   it('shows itself to nobody without a word about who may see it', async () => {

@@ -2,6 +2,7 @@
 
 import { LitestreamError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { isHost } from '../fetch-handler.ts';
 import { type Authentication, checkOrigin, checkSameSite, csrfToken, refusal } from './access.ts';
 import { Activities } from './activities.ts';
 import { type Asset, dashboardAssets, ownAsset } from './assets.ts';
@@ -109,6 +110,9 @@ class Handler implements DashboardHandler {
   }
 
   async #route(request: Request): Promise<Response> {
+    // A server that makes the address of it has another path than its application.
+    if (!isHost(request.headers.get('host') ?? 'localhost'))
+      return textResponse(400, 'The Host header is none.');
     const { pathname } = new URL(request.url);
     if (pathname === this.#basePath) return this.#addSlash(pathname);
     if (!pathname.startsWith(`${this.#basePath}/`)) return textResponse(404, 'There is nothing here.');
