@@ -83,6 +83,16 @@ export class CommandContext {
   }
 
   /**
+   * Shows what only the person before the terminal is to see. Files, pipes and journals do not get it.
+   * @returns false where there is no terminal
+   */
+  showOnTerminal(text: string): boolean {
+    const name = (['stderr', 'stdout'] as const).find((candidate) => process[candidate].isTTY);
+    if (name !== undefined) this.#write(name, text);
+    return name !== undefined;
+  }
+
+  /**
    * Ends the process when everything written has left it. Commands never end by themselves: SQLite connections that
    * are closed on the way out would checkpoint the user's WAL and delete it.
    */

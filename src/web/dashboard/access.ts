@@ -28,9 +28,17 @@ export function credentialsOf(env: Readonly<Record<string, string | undefined>>)
   throw new LitestreamError('config', 'set both LITESTREAM_USERNAME and LITESTREAM_PASSWORD, or neither');
 }
 
-/** The answer to who may not see the page; undefined for who may. Rejects as the function of the options does. */
-export async function refusal(request: Request, auth: Authentication): Promise<Response | undefined> {
-  if (auth === 'none') return undefined;
+/** The answer to who may not see the page; else what the viewer may do: everything, or with a hint only look. */
+export type Access = Response | Granted;
+
+export interface Granted {
+  /** How one gets to do something; undefined: the viewer may. */
+  readonly hint?: string;
+}
+
+/** Rejects as the function of the options does. */
+export async function accessOf(request: Request, auth: Authentication): Promise<Access> {
+  if (auth === 'none') return {};
   if (auth === undefined) {
     return textResponse(
       403,
@@ -39,9 +47,9 @@ export async function refusal(request: Request, auth: Authentication): Promise<R
     );
   }
   if (typeof auth === 'function') {
-    return (await auth(request)) ? undefined : textResponse(403, 'You may not see this page.');
+    return (await auth(request)) ? {} : textResponse(403, 'You may not see this page.');
   }
-  if (isRight(request.headers.get('authorization') ?? '', auth)) return undefined;
+  if (isRight(request.headers.get('authorization') ?? '', auth)) return {};
   return textResponse(401, 'A user name and a password are needed.', {
     'www-authenticate': 'Basic realm="litestream", charset="UTF-8"',
   });
@@ -65,9 +73,13 @@ export function csrfToken(request: Request): { readonly token: string; readonly 
 }
 
 function cookieToken(request: Request): string | undefined {
-  const pairs = (request.headers.get('cookie') ?? '').split(/; */).map((pair) => pair.split('='));
-  const token = pairs.find(([name]) => name === CSRF_COOKIE)?.[1] ?? '';
+  const token = cookieOf(request, CSRF_COOKIE) ?? '';
   return TOKEN_PATTERN.test(token) ? token : undefined;
+}
+
+export function cookieOf(request: Request, name: string): string | undefined {
+  const pairs = (request.headers.get('cookie') ?? '').split(/; */).map((pair) => pair.split('='));
+  return pairs.find(([candidate]) => candidate === name)?.[1];
 }
 
 /**

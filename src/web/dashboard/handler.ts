@@ -3,10 +3,18 @@
 import { LitestreamError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { isHost } from '../fetch-handler.ts';
-import { type Authentication, checkOrigin, checkSameSite, csrfToken, refusal } from './access.ts';
+import {
+  type Authentication,
+  type Granted,
+  accessOf,
+  checkOrigin,
+  checkSameSite,
+  csrfToken,
+} from './access.ts';
 import { Activities } from './activities.ts';
 import { type Asset, dashboardAssets, ownAsset } from './assets.ts';
 import { Feed } from './feed.ts';
+import { LocalAccess } from './local-access.ts';
 import { ICON, page } from './page.ts';
 import {
   describeError,
@@ -17,7 +25,7 @@ import {
   textResponse,
 } from './responses.ts';
 import type { DashboardSource, FileToSend } from './source.ts';
-import type { Activity } from './view/overview.ts';
+import type { Activity, Overview } from './view/overview.ts';
 
 export interface DashboardAppearance {
   /** Default: Litestream. */
@@ -34,7 +42,7 @@ export interface HandlerOptions extends DashboardAppearance {
   readonly source: DashboardSource;
   /** What the paths of requests begin with, such as `/admin/litestream`; default: nothing. */
   readonly basePath?: string | undefined;
-  readonly auth: Authentication;
+  readonly auth: Authentication | LocalAccess;
   /** Shows everything and does nothing. */
   readonly readOnly?: boolean | undefined;
   readonly logger: Logger;
@@ -63,7 +71,7 @@ class Handler implements DashboardHandler {
   readonly #activities: Activities;
   readonly #feed: Feed;
   readonly #assets: ReadonlyMap<string, Asset>;
-  readonly #page: Omit<Parameters<typeof page>[1], 'csrfToken'>;
+  readonly #page: Omit<Parameters<typeof page>[1], 'csrfToken' | 'hint'>;
   readonly #streams = new Set<ReadableStreamDefaultController<Uint8Array>>();
 
   constructor(options: HandlerOptions) {
@@ -119,10 +127,13 @@ class Handler implements DashboardHandler {
     const path = pathname.slice(this.#basePath.length + 1);
     const open = await this.#openToAll(request, path);
     if (open) return open;
-    const refused = await refusal(request, this.#options.auth);
-    if (refused) return refused;
-    if (request.method === 'POST') return this.#act(request, path);
-    if (request.method === 'GET' || request.method === 'HEAD') return this.#show(request, path);
+    const { auth } = this.#options;
+    const local = auth instanceof LocalAccess;
+    const access = local ? auth.of(request) : await accessOf(request, auth);
+    if (access instanceof Response) return access;
+    if (local && path === 'login' && request.method === 'GET') return auth.enter(request);
+    if (request.method === 'POST') return this.#act(request, path, access);
+    if (request.method === 'GET' || request.method === 'HEAD') return this.#show(request, path, access);
     return textResponse(405, 'That method is not allowed.', { allow: 'GET, HEAD, POST' });
   }
 
@@ -157,12 +168,13 @@ class Handler implements DashboardHandler {
     }
   }
 
-  async #show(request: Request, path: string): Promise<Response> {
+  async #show(request: Request, path: string, access: Granted): Promise<Response> {
     if (path.startsWith('assets/')) return this.#asset(path.slice('assets/'.length));
     switch (path) {
       case '': {
         const { token, cookie } = csrfToken(request);
-        const text = page(await this.#feed.overview(), { ...this.#page, csrfToken: token });
+        const hint = this.#options.readOnly === true ? undefined : access.hint;
+        const text = page(await this.#overview(access), { ...this.#page, hint, csrfToken: token });
         return htmlResponse(text, { 'set-cookie': cookie });
       }
       case 'events':
@@ -170,12 +182,25 @@ class Handler implements DashboardHandler {
       case 'api/status':
         return jsonResponse(await this.#source.status());
       case 'api/overview':
-        return jsonResponse(await this.#feed.overview());
+        return jsonResponse(await this.#overview(access));
       case 'download':
-        return this.#download(request);
+        return this.#download(request, access);
       default:
         return textResponse(404, 'There is nothing here.');
     }
+  }
+
+  async #overview({ hint }: Granted): Promise<Overview> {
+    const overview = await this.#feed.overview();
+    return { ...overview, readOnly: overview.readOnly || hint !== undefined };
+  }
+
+  /** @throws LitestreamError 'permission' where nothing can be done */
+  #checkMayAct({ hint }: Granted): void {
+    if (this.#options.readOnly === true) {
+      throw new LitestreamError('permission', 'this dashboard only shows: nothing can be done from it');
+    }
+    if (hint !== undefined) throw new LitestreamError('permission', `that needs a login: ${hint}`);
   }
 
   #asset(name: string): Response {
@@ -184,15 +209,13 @@ class Handler implements DashboardHandler {
     return respond(200, asset.body, { 'content-type': asset.contentType, 'cache-control': FOREVER });
   }
 
-  async #act(request: Request, path: string): Promise<Response> {
+  async #act(request: Request, path: string, access: Granted): Promise<Response> {
     const name = path.startsWith('api/') ? path.slice('api/'.length) : '';
     const action = ACTIONS.find((candidate) => candidate === name);
     if (!action && !['plan', 'restore', 'cancel'].includes(name))
       return textResponse(404, 'There is nothing here.');
     checkSameSite(request);
-    if (this.#options.readOnly === true) {
-      throw new LitestreamError('permission', 'this dashboard only shows: nothing can be done from it');
-    }
+    this.#checkMayAct(access);
     const body = await bodyOf(request);
     if (action) {
       await this.#checkKnown(body.database);
@@ -210,9 +233,9 @@ class Handler implements DashboardHandler {
     throw new LitestreamError('not-found', `database ${database} is not configured here`);
   }
 
-  async #download(request: Request): Promise<Response> {
+  async #download(request: Request, access: Granted): Promise<Response> {
     checkOrigin(request);
-    if (this.#options.readOnly === true) throw new LitestreamError('permission', 'this dashboard only shows');
+    this.#checkMayAct(access);
     const query = new URL(request.url).searchParams;
     const file = await this.#source.download(query.get('database') ?? '', query.get('id') ?? '');
     return respond(200, bytesOf(file), {
