@@ -5,9 +5,12 @@ import { createLogger } from '../../src/base/logger.ts';
 import { type DashboardHandler, createHandler } from '../../src/web/dashboard/handler.ts';
 import { LocalAccess } from '../../src/web/dashboard/local-access.ts';
 import { Logins } from '../../src/web/dashboard/logins.ts';
+import { parseBindAddress } from '../../src/web/bind-address.ts';
+import { serve } from '../../src/web/serve.ts';
+import { hasBrowser, withBrowser } from '../support/browser.ts';
 import { FakeSource } from './dashboard-rig.ts';
 
-const URL_ = 'http://127.0.0.1:9091';
+const PAGE = 'http://127.0.0.1:9091';
 const logger = createLogger({ format: 'text', level: 'ERROR', write: () => undefined });
 const open: DashboardHandler[] = [];
 
@@ -32,7 +35,7 @@ function scene(): {
   logins.offer();
   return {
     tokens,
-    ask: (path, init) => handler.fetch(new Request(URL_ + path, init)),
+    ask: (path, init) => handler.fetch(new Request(PAGE + path, init)),
     pass: (ms) => (nowMs += ms),
   };
 }
@@ -99,4 +102,34 @@ test('a session does nothing through a proxy', async () => {
   const page = scene();
   const cookie = await login(page);
   expect((await page.ask('/', { headers: { cookie, via: '1.1 nginx' } })).status).toBe(421);
+});
+
+test.skipIf(!hasBrowser)('in a browser the page says what to do, and acts after a login', async () => {
+  const tokens: string[] = [];
+  const logins = new Logins((token) => tokens.push(token));
+  const auth = new LocalAccess({ logins, hint: 'open the address that litestream dashboard shows.' });
+  const handler = createHandler({ source: new FakeSource(), auth, logger });
+  open.push(handler);
+  const fetch = (request: Request): Promise<Response> => handler.fetch(request);
+  const server = await serve({ address: parseBindAddress('127.0.0.1:0'), fetch, logger });
+  logins.offer();
+  try {
+    await withBrowser({ viewport: { width: 360, height: 740 } }, async ({ page }) => {
+      await page.goto(server.url);
+      await page.locator('.live').waitFor();
+      expect(await page.locator('.login').innerText()).toBe(
+        'This page only shows. To restore, download, verify or take a snapshot, log in: open the address that litestream dashboard shows.',
+      );
+      expect(await page.locator('[data-restore], [data-action], #restore').count()).toBe(0);
+      expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
+      await page.goto(`${server.url}login?token=${tokens[0] ?? ''}`);
+      expect(page.url()).toBe(server.url);
+      await page.locator('.live').waitFor();
+      expect(await page.locator('.login').count()).toBe(0);
+      await page.locator('[data-action=snapshot]').click();
+      await page.getByText('is stored').first().waitFor();
+    });
+  } finally {
+    await server.close();
+  }
 });
