@@ -55,6 +55,14 @@ export async function serve(
   }
   const response = await answerUnder(handler, made.request, made.base);
   await send(response, outgoing, incoming.method === 'HEAD', gone.signal);
+  discardRest(incoming);
+}
+
+/** What the handler has not read would keep the sender from reading the answer, and the connection from its next request. */
+function discardRest(incoming: IncomingMessage): void {
+  if (incoming.complete || incoming.destroyed) return;
+  incoming.removeAllListeners('data');
+  incoming.resume();
 }
 
 /** Undefined for what is no address. */

@@ -1,5 +1,7 @@
 /** The dashboard's handler: who is let in, what other sites cannot do, what a response must never hold. */
 
+import { once } from 'node:events';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { afterEach, describe, expect, test } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
 import { createLogger } from '../../src/base/logger.ts';
@@ -9,6 +11,8 @@ import {
   createHandler,
 } from '../../src/web/dashboard/handler.ts';
 import { createDashboard } from '../../src/web/dashboard/dashboard.ts';
+import { parseBindAddress } from '../../src/web/bind-address.ts';
+import { serve } from '../../src/web/serve.ts';
 import { FakeSource, database } from './dashboard-rig.ts';
 
 const ORIGIN = 'http://app.example';
@@ -267,6 +271,38 @@ describe('actions', () => {
   ])('%s is refused', async (_, body, status) => {
     const made = handler();
     expect((await post(made, '/api/verify', body, own(await session(made)))).status).toBe(status);
+  });
+
+  test('a body without an end is refused before it is read, and so is what announces one', async () => {
+    const made = handler();
+    const mine = own(await session(made));
+    const server = await serve({
+      address: parseBindAddress('127.0.0.1:0'),
+      fetch: (request) => made.fetch(request),
+      logger,
+    });
+    try {
+      const headers = { 'x-litestream-token': mine['x-litestream-token'], cookie: mine['cookie'] };
+      for (const length of [{}, { 'content-length': '500000000' }]) {
+        const request = httpRequest(`${server.url}api/verify`, {
+          method: 'POST',
+          headers: { ...headers, ...length },
+        });
+        request.on('error', () => undefined);
+        const answered = once(request, 'response') as Promise<[IncomingMessage]>;
+        // Written for as long as nothing is answered.
+        const chunk = Buffer.alloc(16 * 1024, ' ');
+        const write = (): void => {
+          if (!request.destroyed) request.write(chunk, () => setImmediate(write));
+        };
+        write();
+        const [response] = await answered;
+        expect(response.statusCode).toBe(413);
+        request.destroy();
+      }
+    } finally {
+      await server.close();
+    }
   });
 
   test('a restored copy is downloaded under its name', async () => {

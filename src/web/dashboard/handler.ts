@@ -16,6 +16,7 @@ import { type Asset, dashboardAssets, ownAsset } from './assets.ts';
 import { Feed } from './feed.ts';
 import { LocalAccess } from './local-access.ts';
 import { ICON, page } from './page.ts';
+import { bodyOf } from './request-body.ts';
 import {
   describeError,
   errorResponse,
@@ -57,7 +58,6 @@ export interface DashboardHandler {
 
 const ACTIONS = ['sync', 'snapshot', 'verify'] as const satisfies readonly Activity['action'][];
 const FOREVER = 'public, max-age=31536000, immutable';
-const MAX_BODY_BYTES = 16 * 1024;
 
 /** @throws LitestreamError 'not-found' when the package was not built */
 export function createHandler(options: HandlerOptions): DashboardHandler {
@@ -279,22 +279,6 @@ class Handler implements DashboardHandler {
     const expected = error instanceof LitestreamError;
     this.#options.logger[expected ? 'debug' : 'error']('dashboard', { error: describeError(error) });
   }
-}
-
-/** @throws LitestreamError 'usage' */
-async function bodyOf(request: Request): Promise<{ readonly database: string }> {
-  const text = await request.text();
-  if (text.length > MAX_BODY_BYTES) throw new LitestreamError('usage', 'the request is too large');
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    throw new LitestreamError('usage', 'the request is not JSON');
-  }
-  const database =
-    typeof body === 'object' && body !== null ? (body as { database?: unknown }).database : undefined;
-  if (typeof database !== 'string') throw new LitestreamError('usage', 'the request must name a database');
-  return { ...(body as object), database };
 }
 
 function bytesOf({ stream }: FileToSend): ReadableStream<Uint8Array> {
