@@ -166,14 +166,14 @@ describe('litestream dashboard', () => {
         expect((await get(`${url}healthz`)).status).toBe(503);
         expect((await get(`${url}metrics`)).status).toBe(503);
         const headers = { ...headersOf(page, text), authorization };
-        const body = JSON.stringify({ database: rig.database, fileName: 'back.db' });
+        const body = JSON.stringify({ database: rig.database, fileName: 'db-back.db' });
         const begun = await fetch(`${url}api/restore`, { method: 'POST', headers, body });
         expect(begun.status).toBe(200);
         const jobs = async (): Promise<{ state: string }[]> =>
           ((await (await fetch(`${url}api/overview`, { headers })).json()) as { jobs: { state: string }[] })
             .jobs;
         await until(async () => (await jobs())[0]?.state === 'done');
-        expect((await fs.stat(join(rig.dir, 'back.db'))).size).toBeGreaterThan(0);
+        expect((await fs.stat(join(rig.dir, 'db-back.db'))).size).toBeGreaterThan(0);
         await rig.replicate();
         await until(async () => (await get(`${url}healthz`)).status === 200);
         expect((await get(`${url}metrics`)).text).toContain('litestream_healthy');
