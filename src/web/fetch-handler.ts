@@ -1,5 +1,7 @@
 /** The one kind of handler that all adapters are made of, and what mounting it under a prefix means. */
 
+import { copyPeer } from './peer-address.ts';
+
 export type FetchHandler = (request: Request) => Promise<Response>;
 
 /**
@@ -16,7 +18,9 @@ export async function answerUnder(handler: FetchHandler, request: Request, base:
   }
   if (!url.pathname.startsWith(`${base}/`)) return new Response('There is nothing here.\n', { status: 404 });
   url.pathname = url.pathname.slice(base.length);
-  return handler(new Request(url, request));
+  const inner = new Request(url, request);
+  copyPeer(request, inner);
+  return handler(inner);
 }
 
 /** `/admin/litestream/` to `/admin/litestream`, `/` to nothing. */

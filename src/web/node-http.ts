@@ -6,6 +6,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { type FetchHandler, answerUnder, isHost, isMisleading, trimBase } from './fetch-handler.ts';
+import { setPeer } from './peer-address.ts';
 
 /** What `createServer()` takes, with Connect's third parameter. */
 export type NodeHandler = (
@@ -85,7 +86,9 @@ function toRequest(
     init.duplex = 'half';
   }
   try {
-    return { request: new Request(address, init), base };
+    const request = new Request(address, init);
+    setPeer(request, socket.remoteAddress);
+    return { request, base };
   } catch (error) {
     // Methods that fetch does not know.
     if (error instanceof TypeError) return undefined;

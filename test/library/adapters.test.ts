@@ -1,7 +1,13 @@
 /** One fetch-style handler under every framework: prefixes, bodies, streams, disconnects, errors; and the real dashboard. */
 
 import { type AddressInfo, connect } from 'node:net';
-import { type RequestListener, type Server, createServer } from 'node:http';
+import {
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  createServer,
+  request as httpRequest,
+} from 'node:http';
 import { once } from 'node:events';
 import express from 'express';
 import fastify from 'fastify';
@@ -338,11 +344,41 @@ describe('the dashboard', () => {
     expect(await response.text()).not.toContain('/nowhere');
   });
 
+  // Other systems have no second loopback address.
+  it.skipIf(process.platform !== 'linux')(
+    'counts wrong passwords by the address that they come from',
+    async () => {
+      const auth = { username: 'ann', password: 'right' };
+      const { server } = await listen(
+        express().use('/litestream', expressAdapter.dashboard({ ...options, auth })) as RequestListener,
+      );
+      const status = async (password: string, localAddress: string): Promise<number | undefined> => {
+        const request = httpRequest({
+          ...{ host: '127.0.0.1', port: (server.address() as AddressInfo).port, localAddress, agent: false },
+          path: '/litestream/api/status',
+          headers: { authorization: `Basic ${btoa(`ann:${password}`)}`, 'x-forwarded-for': '127.0.0.3' },
+        });
+        request.end();
+        const [response] = (await once(request, 'response')) as [IncomingMessage];
+        response.resume();
+        return response.statusCode;
+      };
+      for (let i = 0; i < 10; i++) expect(await status('wrong', '127.0.0.1')).toBe(401);
+      expect([await status('wrong', '127.0.0.1'), await status('right', '127.0.0.2')]).toEqual([429, 200]);
+    },
+  );
+
   it('answers with what is wrong with the config', async () => {
     const { url } = await listen(nodeDashboard({ config: '/nowhere/litestream.yml', auth: 'none' }));
     const response = await fetch(url);
     expect(response.status).toBe(409);
     expect(await response.text()).toContain('config file not found: /nowhere/litestream.yml');
+    const auth = { username: 'ann', password: 'right' };
+    const closed = await listen(nodeDashboard({ config: '/nowhere/litestream.yml', auth }));
+    const stranger = await fetch(closed.url);
+    expect([stranger.status, (await stranger.text()).includes('/nowhere')]).toEqual([401, false]);
+    const headers = { authorization: `Basic ${btoa('ann:right')}` };
+    expect((await fetch(closed.url, { headers })).status).toBe(409);
   });
 });
 

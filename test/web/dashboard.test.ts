@@ -12,6 +12,7 @@ import {
 } from '../../src/web/dashboard/handler.ts';
 import { createDashboard } from '../../src/web/dashboard/dashboard.ts';
 import { parseBindAddress } from '../../src/web/bind-address.ts';
+import { LocalAccess } from '../../src/web/dashboard/local-access.ts';
 import { serve } from '../../src/web/serve.ts';
 import { FakeSource, database } from './dashboard-rig.ts';
 
@@ -357,6 +358,41 @@ describe('actions', () => {
 });
 
 describe('health', () => {
+  const sick = (): FakeSource => {
+    const source = new FakeSource([
+      database('/data/app.db', {
+        state: 'starting',
+        healthy: false,
+        reason: 'cannot reach u@host:22 sftp://u@host/p',
+      }),
+    ]);
+    return source;
+  };
+  const texts = async (made: DashboardHandler, headers: Record<string, string> = {}): Promise<string[]> =>
+    Promise.all(['/healthz', '/readyz'].map(async (path) => (await get(made, path, headers)).text()));
+
+  test('is told to strangers as yes or no, and with the reason to who is logged in', async () => {
+    const auth = { username: 'frodo', password: 'mellon' };
+    const basic = (text: string): Record<string, string> => ({
+      authorization: `Basic ${Buffer.from(text).toString('base64')}`,
+    });
+    const no = ['not healthy\n', 'not ready\n'];
+    const why = [expect.stringContaining('cannot reach u@host:22'), '/data/app.db is starting\n'];
+    const source = sick();
+    expect(await texts(handler({ source, auth }))).toEqual(no);
+    expect(await texts(handler({ source, auth }), basic('frodo:guess'))).toEqual(no);
+    expect(await texts(handler({ source, auth }), basic('frodo:mellon'))).toEqual(why);
+    expect(await texts(handler({ source, auth: undefined }))).toEqual(no);
+    // An application may leave /healthz open in front of its own login.
+    expect(await texts(handler({ source, auth: 'none' }))).toEqual(no);
+    expect(await texts(handler({ source, auth: new LocalAccess({ hint: 'x' }) }))).toEqual(no);
+    expect(await texts(handler({ source, auth: () => false }))).toEqual(no);
+    expect(await texts(handler({ source, auth: () => true }))).toEqual(why);
+    expect(await texts(handler({ source, auth: () => Promise.reject(new Error('down')) }))).toEqual(no);
+    source.status = () => Promise.reject(new LitestreamError('io', 'cannot read /data/secret'));
+    expect((await texts(handler({ source }))).join()).not.toContain('secret');
+  });
+
   test.each([
     ['well', {}, [200, 200]],
     ['a database is at risk', { healthy: false, reason: '/data/app.db: failing' }, [503, 200]],

@@ -4,9 +4,9 @@ import { LitestreamError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { isHost } from '../fetch-handler.ts';
 import {
+  type Access,
   type Authentication,
   type Granted,
-  accessOf,
   checkOrigin,
   checkSameSite,
   csrfToken,
@@ -14,6 +14,7 @@ import {
 import { Activities } from './activities.ts';
 import { type Asset, dashboardAssets, ownAsset } from './assets.ts';
 import { Feed } from './feed.ts';
+import { accessBy } from './gate.ts';
 import { LocalAccess } from './local-access.ts';
 import { ICON, page } from './page.ts';
 import { bodyOf } from './request-body.ts';
@@ -68,6 +69,7 @@ class Handler implements DashboardHandler {
   readonly #options: HandlerOptions;
   readonly #basePath: string;
   readonly #source: DashboardSource;
+  readonly #access: (request: Request) => Promise<Access>;
   readonly #activities: Activities;
   readonly #feed: Feed;
   readonly #assets: ReadonlyMap<string, Asset>;
@@ -77,6 +79,7 @@ class Handler implements DashboardHandler {
   constructor(options: HandlerOptions) {
     this.#options = options;
     this.#source = options.source;
+    this.#access = accessBy(options.auth);
     this.#basePath = (options.basePath ?? '').replace(/\/+$/, '');
     this.#activities = new Activities(options.source, () => {
       this.#feed.forgetTimelines();
@@ -125,13 +128,16 @@ class Handler implements DashboardHandler {
     if (pathname === this.#basePath) return this.#addSlash(pathname);
     if (!pathname.startsWith(`${this.#basePath}/`)) return textResponse(404, 'There is nothing here.');
     const path = pathname.slice(this.#basePath.length + 1);
-    const open = await this.#openToAll(request, path);
+    const open = await this.#openToAll(request, path).catch((error: unknown) => {
+      this.#log(error);
+      return textResponse(503, 'not available: see the log');
+    });
     if (open) return open;
     const { auth } = this.#options;
-    const local = auth instanceof LocalAccess;
-    const access = local ? auth.of(request) : await accessOf(request, auth);
+    const access = await this.#access(request);
     if (access instanceof Response) return access;
-    if (local && path === 'login' && request.method === 'GET') return auth.enter(request);
+    if (auth instanceof LocalAccess && path === 'login' && request.method === 'GET')
+      return auth.enter(request);
     if (request.method === 'POST') return this.#act(request, path, access);
     if (request.method === 'GET' || request.method === 'HEAD') return this.#show(request, path, access);
     return textResponse(405, 'That method is not allowed.', { allow: 'GET, HEAD, POST' });
@@ -144,8 +150,8 @@ class Handler implements DashboardHandler {
   }
 
   /** What needs no password: it tells no secret and does nothing. */
-  async #openToAll({ method }: Request, path: string): Promise<Response | undefined> {
-    if (method !== 'GET' && method !== 'HEAD') return undefined;
+  async #openToAll(request: Request, path: string): Promise<Response | undefined> {
+    if (request.method !== 'GET' && request.method !== 'HEAD') return undefined;
     switch (path) {
       case 'metrics': {
         const metrics = await this.#source.metrics();
@@ -155,17 +161,35 @@ class Handler implements DashboardHandler {
       case 'healthz': {
         const { healthy, reason, running } = await this.#source.status();
         if (healthy) return textResponse(200, 'ok');
-        return textResponse(503, reason ?? (running ? 'not healthy' : 'no replicate is running'));
+        return this.#no(
+          request,
+          'not healthy',
+          reason ?? (running ? 'not healthy' : 'no replicate is running'),
+        );
       }
       case 'readyz': {
         const { running, databases } = await this.#source.status();
         const opening = databases.find(({ state }) => state === 'starting');
-        if (!running) return textResponse(503, 'no replicate is running');
-        return opening ? textResponse(503, `${opening.path} is starting`) : textResponse(200, 'ready');
+        if (running && !opening) return textResponse(200, 'ready');
+        return this.#no(
+          request,
+          'not ready',
+          opening ? `${opening.path} is starting` : 'no replicate is running',
+        );
       }
       default:
         return undefined;
     }
+  }
+
+  /** Reasons name paths, hosts and users: strangers get none. Behind a login of the application's it is not known who asks. */
+  async #no(request: Request, word: string, reason: string): Promise<Response> {
+    if (this.#options.auth === 'none') return textResponse(503, word);
+    const access = await Promise.resolve(request)
+      .then(this.#access)
+      .catch(() => undefined);
+    const told = access !== undefined && !(access instanceof Response) && access.hint === undefined;
+    return textResponse(503, told ? reason : word);
   }
 
   async #show(request: Request, path: string, access: Granted): Promise<Response> {
@@ -175,7 +199,9 @@ class Handler implements DashboardHandler {
         const { token, cookie } = csrfToken(request);
         const hint = this.#options.readOnly === true ? undefined : access.hint;
         const text = page(await this.#overview(access), { ...this.#page, hint, csrfToken: token });
-        return htmlResponse(text, { 'set-cookie': cookie });
+        const response = htmlResponse(text, { 'set-cookie': cookie });
+        if (access.cookie !== undefined) response.headers.append('set-cookie', access.cookie);
+        return response;
       }
       case 'events':
         return this.#events();

@@ -62,7 +62,8 @@ export function page(overview: Overview, options: PageOptions): string {
         ${
           hint !== undefined &&
           html`<p class="login" role="note">
-            <strong>This page only shows.</strong> To restore, download, verify or take a snapshot, log in: ${hint}
+            <strong>This page only shows.</strong> To restore, download, verify or take a snapshot, log in:
+            ${hint}
           </p>`
         }
         <main id="main" tabindex="-1">${mainView(overview, view)}</main>
