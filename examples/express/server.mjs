@@ -58,8 +58,8 @@ app.post('/', (request, response) => {
   response.redirect(303, '/');
 });
 
-// Behind your own login; here it is only that nobody else reaches this machine's loopback address.
-app.use('/litestream', dashboard({ ...litestream, auth: 'none' }));
+// Asks for LITESTREAM_USERNAME and LITESTREAM_PASSWORD. With `auth: 'none'` it stands behind your own login.
+app.use('/litestream', dashboard(litestream));
 
 const server = app.listen(Number(PORT), '127.0.0.1', () => {
   console.log(`guest book on http://127.0.0.1:${server.address().port}`);

@@ -6,3 +6,8 @@ const PASSWORD = /([A-Za-z][\w+.-]*:\/\/[^\s/?#"'@:]*):[^\s/?#"']*@/g;
 export function redactUrl(text: string): string {
   return text.replace(PASSWORD, '$1:xxxxx@');
 }
+
+/** `url` without the name and the password in it: either may be a key. */
+export function withoutCredentials(url: string): string {
+  return url.replace(/^([A-Za-z][\w+.-]*:\/\/)?[^/?#]*@/, '$1');
+}

@@ -6,6 +6,7 @@
 import { systemCode } from '../base/errors.ts';
 import { createLogger } from '../base/logger.ts';
 import type { Logger } from '../base/logger.ts';
+import { printableLines } from '../base/printable.ts';
 import type { Config } from '../config/index.ts';
 import { Supervision } from '../control/supervision.ts';
 
@@ -72,14 +73,24 @@ export class CommandContext {
     if (this.#takesExcerpts) this.printError(`${text}\n`);
   }
 
-  /** Writes to standard output, as it is. */
+  /** Writes to standard output, but nothing that commands a terminal: paths and messages are those of others. */
   print(text: string): void {
-    this.#write('stdout', text);
+    this.#write('stdout', printableLines(text));
   }
 
-  /** Writes to standard error, as it is. */
+  /** Writes to standard error, but nothing that commands a terminal. */
   printError(text: string): void {
-    this.#write('stderr', text);
+    this.#write('stderr', printableLines(text));
+  }
+
+  /**
+   * Shows what only the person before the terminal is to see. Files, pipes and journals do not get it.
+   * @returns false where there is no terminal
+   */
+  showOnTerminal(text: string): boolean {
+    const name = (['stderr', 'stdout'] as const).find((candidate) => process[candidate].isTTY);
+    if (name !== undefined) this.#write(name, text);
+    return name !== undefined;
   }
 
   /**

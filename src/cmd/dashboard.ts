@@ -8,6 +8,7 @@ import { CONFIG_FLAGS, defineCommand } from './command.ts';
 import type { Command, CommandArguments } from './command.ts';
 import type { CommandContext } from './context.ts';
 import { onStopSignal } from './signals.ts';
+import type { LocalAccess } from '../web/dashboard/local-access.ts';
 import { readConfig } from './target.ts';
 
 const DEFAULT_ADDR = '127.0.0.1:9091';
@@ -40,8 +41,9 @@ export const command: Command = defineCommand({
   description:
     'Serves a web page that says whether all databases are stored, how far back they can be restored, and\n' +
     'restores them to new files. It asks the running replicate, or the replicas when none runs, and never\n' +
-    'opens a database. With LITESTREAM_USERNAME and LITESTREAM_PASSWORD it asks for them. replicate serves\n' +
-    'the same page at its addr.\n\n' +
+    'opens a database. With LITESTREAM_USERNAME and LITESTREAM_PASSWORD it asks for them. Without them all\n' +
+    'users of this machine may look; who wants to act opens the address that is shown in the terminal.\n' +
+    'replicate serves the same page at its addr, without such an address.\n\n' +
     'Exit code: 0 when it is told to stop (SIGINT, SIGTERM), 1 when it cannot listen.',
   forms: ['[flags]'],
   flags: FLAGS,
@@ -63,7 +65,7 @@ async function serveUntilStopped(context: CommandContext, flags: Flags, address:
   const { credentialsOf } = await import('../web/dashboard/access.ts');
   const { createDashboard } = await import('../web/dashboard/dashboard.ts');
   const { isLoopback } = await import('../web/bind-address.ts');
-  const { onlyLocally, serve } = await import('../web/serve.ts');
+  const { serve } = await import('../web/serve.ts');
   const credentials = credentialsOf(context.env);
   if (!credentials && !isLoopback(address.host)) {
     throw new LitestreamError(
@@ -73,10 +75,12 @@ async function serveUntilStopped(context: CommandContext, flags: Flags, address:
   }
   const { databases } = await readConfig(context, flags);
   const { logger } = context;
+  let url = '';
+  const local = credentials ? undefined : await localLogin(context, (token) => `${url}login?token=${token}`);
   const dashboard = createDashboard({
     databases,
     basePath: flags['base-path'],
-    auth: credentials ?? 'none',
+    auth: credentials ?? local?.access,
     readOnly: flags['read-only'],
     title: flags.title,
     footer: flags.footer,
@@ -86,13 +90,51 @@ async function serveUntilStopped(context: CommandContext, flags: Flags, address:
     env: context.env,
   });
   const fetch = (request: Request): Promise<Response> => dashboard.fetch(request);
-  const server = await serve({ address, fetch: credentials ? fetch : onlyLocally(fetch, true), logger });
+  const server = await serve({ address, fetch, logger });
+  const basePath = (flags['base-path'] ?? '').replace(/^\/+|\/+$/g, '');
+  url = server.url + (basePath === '' ? '' : `${basePath}/`);
   // Before it says so: whoever has read that may stop it.
   const stopped = new Promise<void>((stop) => onStopSignal(() => stop()));
-  logger.info('serving dashboard on', { url: server.url + (flags['base-path'] ?? '').replace(/^\/+/, '') });
+  logger.info('serving dashboard on', { url });
+  if (flags['read-only'] !== true) local?.offer();
   await stopped;
   await dashboard.close();
   await server.close();
+}
+
+interface LocalLogin {
+  readonly access: LocalAccess;
+  /** Shows the address to log in at, where a terminal is. */
+  offer(): void;
+}
+
+/** Who acts on a page without a password is who sees the terminal. @param addressOf the address of a token */
+async function localLogin(
+  context: CommandContext,
+  addressOf: (token: string) => string,
+): Promise<LocalLogin> {
+  const { LocalAccess } = await import('../web/dashboard/local-access.ts');
+  const { Logins } = await import('../web/dashboard/logins.ts');
+  const logins = new Logins((token) => {
+    context.showOnTerminal(
+      `To act on the page, log in at (once; then the next address is shown):\n${addressOf(token)}\n`,
+    );
+  });
+  const elsewhere = 'set LITESTREAM_USERNAME and LITESTREAM_PASSWORD where litestream dashboard is started';
+  const terminal = context.showOnTerminal('');
+  const hint = terminal
+    ? `open the address that litestream dashboard shows in its terminal, or ${elsewhere}.`
+    : `${elsewhere}, or start it in a terminal and open the address that it shows.`;
+  return {
+    access: new LocalAccess({ logins: terminal ? logins : undefined, hint }),
+    offer() {
+      if (terminal) logins.offer();
+      else
+        context.logger.info('the dashboard only shows: without a terminal there is no login', {
+          remedy: elsewhere,
+        });
+    },
+  };
 }
 
 async function textOf({ cwd }: CommandContext, path: string | undefined): Promise<string | undefined> {

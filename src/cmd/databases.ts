@@ -1,5 +1,6 @@
 /** `litestream databases`: what the config file names, and how it is when `replicate` runs. The usual health check. */
 
+import { printable } from '../base/printable.ts';
 import { LitestreamError } from '../base/errors.ts';
 import { explanation } from '../control/status-report.ts';
 import type { Survey } from '../control/survey.ts';
@@ -70,7 +71,7 @@ export const command: Command = defineCommand({
     });
     printRows(context, STATUS_COLUMNS, statusRows);
     const ill = statuses.filter(({ healthy }) => !healthy);
-    for (const status of ill) context.printError(`${explanation(status)}\n`);
+    for (const status of ill) context.printError(`${printable(explanation(status))}\n`);
     return ill.length > 0 ? 1 : 0;
   },
 });

@@ -10,6 +10,10 @@ import type { BindAddress } from '../web/bind-address.ts';
 import type { Metrics } from '../web/metrics-registry.ts';
 import type { WebServer } from '../web/serve.ts';
 
+const LOGIN_HINT =
+  'run `litestream dashboard` in a terminal on this machine and open the address that it shows, ' +
+  'or set LITESTREAM_USERNAME and LITESTREAM_PASSWORD where replicate is started.';
+
 export interface Console {
   readonly routes: readonly Route[];
   /** Serves at `addr:`. An address that cannot be had is logged: replication matters more. */
@@ -89,16 +93,17 @@ export async function serveConsole(
     const { createHandler } = await import('../web/dashboard/handler.ts');
     const { OwnSource } = await import('../web/dashboard/source.ts');
     const { isLoopback } = await import('../web/bind-address.ts');
-    const { onlyLocally, serve } = await import('../web/serve.ts');
+    const { LocalAccess } = await import('../web/dashboard/local-access.ts');
+    const { serve } = await import('../web/serve.ts');
     const credentials = credentialsOf(env);
     const local = isLoopback(address.host);
     const handler = createHandler({
       source: new OwnSource(routes),
-      auth: credentials ?? (local ? 'none' : undefined),
+      auth: credentials ?? (local ? new LocalAccess({ hint: LOGIN_HINT }) : undefined),
       logger,
     });
     const fetch = (request: Request): Promise<Response> => handler.fetch(request);
-    const server = await serve({ address, fetch: credentials ? fetch : onlyLocally(fetch, local), logger });
+    const server = await serve({ address, fetch, logger });
     logger.info('serving metrics on', { url: `${server.url}metrics` });
     if (credentials || local) logger.info('serving dashboard on', { url: server.url });
     else {

@@ -3,6 +3,7 @@
 import { LitestreamError } from '../base/errors.ts';
 import { LogDuration } from '../base/logger.ts';
 import type { Logger } from '../base/logger.ts';
+import { withoutCredentials } from '../base/redact-url.ts';
 import type { Config } from '../config/index.ts';
 import type { Control } from '../control/control.ts';
 import type { Heartbeat } from '../control/heartbeat.ts';
@@ -200,12 +201,18 @@ function logReplica({ name, store, syncIntervalMs }: ReplicaOptions, logger: Log
       return;
     case 's3': {
       const { bucket, path, region = '', endpoint = '' } = store;
-      logger.info('replicating to', { ...head, bucket, path, region, endpoint });
+      logger.info('replicating to', {
+        ...head,
+        bucket,
+        path,
+        region,
+        endpoint: withoutCredentials(endpoint),
+      });
       return;
     }
     case 'abs': {
       const { bucket, path, endpoint = '' } = store;
-      logger.info('replicating to', { ...head, bucket, path, endpoint });
+      logger.info('replicating to', { ...head, bucket, path, endpoint: withoutCredentials(endpoint) });
       return;
     }
     case 'gcs':

@@ -1,5 +1,6 @@
 /** `litestream status`: how a running `replicate` is, in full. */
 
+import { printable } from '../base/printable.ts';
 import { explanation, statusReport } from '../control/status-report.ts';
 import type { Survey, SurveyedDatabase } from '../control/survey.ts';
 import type { ProcessStatus } from '../engine/status.ts';
@@ -114,7 +115,7 @@ function print(context: CommandContext, { running, process, databases }: Survey)
     ...(status.reason === null ? [] : [explanation(status)]),
     ...[modeNote(status)].filter((note) => note !== undefined),
   ]);
-  if (notes.length > 0) context.print(`\n${notes.join('\n')}\n`);
+  if (notes.length > 0) context.print(`\n${notes.map(printable).join('\n')}\n`);
 }
 
 function rowsOf({ status }: SurveyedDatabase): string[][] {

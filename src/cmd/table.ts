@@ -1,6 +1,8 @@
 /** Plain-text tables aligned as v0.3.13 does: columns left-aligned, two spaces apart, the last one not padded. */
 
 import { greatestOf } from '../base/extremes.ts';
+import { printable } from '../base/printable.ts';
+
 const PADDING = 2;
 
 /** Width as Go's tabwriter counts it: in code points. */
@@ -13,7 +15,7 @@ function width(cell: string): number {
  * also without rows.
  */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [header, ...rows];
+  const lines = [header, ...rows].map((line) => line.map(printable));
   const widths = header.map((_, column) => greatestOf(lines.map((line) => width(line[column] ?? ''))));
   const format = (line: readonly string[]): string =>
     line

@@ -35,6 +35,8 @@ export async function readConfig(context: CommandContext, flags: ConfigFlags): P
   const { ConfigError, exportCredentials, findConfig, formatPlace, loadConfig, loadConfigText } =
     await import('../config/index.ts');
   const { cwd, env, supervision } = context;
+  const settings = await supervision?.settings;
+  Object.assign(env, settings?.env);
   exportCredentials(env);
   const options = { expandEnv: flags['no-expand-env'] !== true, env, cwd };
   const { path, whenMissing } = findConfig(flags.config, env, cwd);
@@ -43,9 +45,9 @@ export async function readConfig(context: CommandContext, flags: ConfigFlags): P
   };
   try {
     const config =
-      supervision?.configText === undefined
+      settings?.configText === undefined
         ? await loadConfig(path, { ...options, whenMissing })
-        : await loadConfigText('options', supervision.configText, options);
+        : await loadConfigText('options', settings.configText, options);
     context.applyLogging(config.logging);
     warn(config.warnings);
     return config;

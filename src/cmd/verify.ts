@@ -1,5 +1,6 @@
 /** `litestream verify`: proves that what is stored can be restored and is what the database holds, or says what is wrong. */
 
+import { printable } from '../base/printable.ts';
 import { LitestreamError, hasCode } from '../base/errors.ts';
 import { parseDuration } from '../base/duration.ts';
 import { redactUrl } from '../base/redact-url.ts';
@@ -186,9 +187,9 @@ function print(context: CommandContext, answers: readonly VerifyAnswer[]): void 
   );
   context.print(formatTable(HEADER, rows));
   const notes = answers.flatMap(({ database, replicas }) =>
-    replicas.flatMap((result) => notesOf(result).map((note) => `${database}: ${result.replica}: ${note}\n`)),
+    replicas.flatMap((result) => notesOf(result).map((note) => `${database}: ${result.replica}: ${note}`)),
   );
-  context.print(`\n${notes.join('')}`);
+  context.print(`\n${notes.map((note) => `${printable(note)}\n`).join('')}`);
 }
 
 function notesOf({ result, message, problems }: VerificationResult): string[] {

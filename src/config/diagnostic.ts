@@ -75,9 +75,9 @@ export function diagnosticAt(message: string, path: string, source: string, offs
   };
 }
 
-/** A key whose value is a secret, at the start of a line, of a list item or inside of a flow map. */
+/** A key whose value is a secret, also a misspelt one, at the start of a line, of a list item or inside of a flow map. */
 const SECRET_KEY =
-  /(?:^|[\s{,])["']?[\w-]*(?:key|secret|passw|passphrase|token|identit|credential|heartbeat-url)[\w-]*["']?\s*:/i;
+  /(?:^|[\s{,])["']?[\w-]*(?:key|kye|secr|sercet|pas|pwd|tok|sas|ident|cred|heart[\w-]*ur)[\w-]*["']?\s*:/i;
 /** Everything up to and with the first key of a line. */
 const LINE_KEY = /^\s*(?:- +)*[{\s]*["']?[^\s"':#{}[\],]+["']?\s*:(?:\s|$)/;
 /** The keys that sound secret and are not: the name of a file, and a public key. */

@@ -39,7 +39,8 @@ export function expandEnv(text: string, env: Env): Expansion {
   for (const match of text.matchAll(REFERENCE)) {
     expanded += text.slice(sourceEnd, match.index);
     const name = match[1] ?? match[2] ?? match[4] ?? match[5] ?? '';
-    const value = name === '' ? '' : env[name];
+    // Not what every object has: `${constructor}` is no variable.
+    const value = name === '' ? '' : Object.hasOwn(env, name) ? env[name] : undefined;
     const start = expanded.length;
     expanded += value ?? '';
     sourceEnd = match.index + match[0].length;

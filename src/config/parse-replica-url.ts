@@ -26,6 +26,6 @@ export function parseReplicaUrl(text: string, env: Env): StoreConfig {
     case 'gcs':
       return gcsFromUrl(url);
     case 'sftp':
-      return sftpFromUrl(url);
+      return sftpFromUrl(url, env);
   }
 }

@@ -331,7 +331,9 @@ export const CONFIG: SectionSpec = {
       name: 'addr',
       kind: 'string',
       defaultText: '',
-      doc: 'Address that dashboard, metrics and health are served on, such as `:9090`.',
+      doc:
+        'Address that dashboard, metrics and health are served on, such as `:9090`. The dashboard needs a password beyond this machine, ' +
+        'and on a loopback address only shows state without one ([dashboard.md](dashboard.md#who-may-see-it)).',
     },
     {
       name: 'exec',

@@ -3,7 +3,8 @@
  * followed as v0.3.13's YAML library does; scalars stay text, since what they mean depends on the key.
  */
 
-import type { ErrorCode, Node, Pair, YAMLError } from 'yaml';
+import type * as Yaml from 'yaml';
+import type { Alias, Document, ErrorCode, Node, Pair, YAMLError } from 'yaml';
 
 export interface ScalarNode {
   readonly kind: 'scalar';
@@ -62,11 +63,12 @@ export async function parseYaml(text: string): Promise<ConfigNode | undefined> {
   const error = document.errors[0];
   if (error !== undefined) throw syntaxError(text, error);
   const converted = new Map<Node, ConfigNode>();
+  const targets = targetsOf(document, yaml);
   let steps = 0;
 
   function convert(node: Node | null, at: number): ConfigNode {
     if (yaml.isAlias(node)) {
-      const target = node.resolve(document);
+      const target = targets.get(node);
       // The name is not repeated: it may be a password that should have been quoted.
       if (target === undefined) throw new YamlSyntaxError('unknown anchor referenced', node.range?.[0] ?? at);
       return convert(target, at);
@@ -91,13 +93,8 @@ export async function parseYaml(text: string): Promise<ConfigNode | undefined> {
     }
     const plain = yaml.isScalar(node) && isPlain(node.type, node.tag);
     const value = yaml.isScalar(node) ? node.value : '';
-    return {
-      kind: 'scalar',
-      start,
-      end: node.range?.[1] ?? start,
-      text: typeof value === 'string' ? value : '',
-      plain,
-    };
+    const text = typeof value === 'string' ? value : '';
+    return { kind: 'scalar', start, end: node.range?.[1] ?? start, text, plain };
   }
 
   function addPair(entries: MapEntry[], pair: Pair<Node | null, Node | null>, at: number): void {
@@ -122,8 +119,47 @@ export async function parseYaml(text: string): Promise<ConfigNode | undefined> {
     }
   }
 
-  return document.contents === null ? undefined : convert(document.contents, 0);
+  if (document.contents === null) return undefined;
+  const root = convert(document.contents, 0);
+  if (targets.size > 0) checkSize(root, text);
+  return root;
 }
+
+/** The node that each alias stands for: the last one before it with that anchor. One walk, however many aliases there are. */
+function targetsOf(document: Document, { visit, isAlias }: typeof Yaml): Map<Alias, Node | undefined> {
+  const anchors = new Map<string, Node>();
+  const targets = new Map<Alias, Node | undefined>();
+  visit(document, {
+    Node(_key, node) {
+      if (isAlias(node)) targets.set(node, anchors.get(node.source));
+      else if (node.anchor !== undefined) anchors.set(node.anchor, node);
+    },
+  });
+  return targets;
+}
+
+/** What stands in the text itself is as large as the text at most. */
+function checkSize(root: ConfigNode, text: string): void {
+  if (sizeOf(root, new Map()) > text.length + MAX_ALIASED)
+    throw new YamlSyntaxError('document contains excessive aliasing', 0);
+}
+
+/** The number of nodes that whoever follows every alias comes by; each node is looked at once. */
+function sizeOf(node: ConfigNode, known: Map<ConfigNode, number>): number {
+  const before = known.get(node);
+  if (before !== undefined) return before;
+  // Of a node that holds itself.
+  known.set(node, 1);
+  const children =
+    node.kind === 'scalar' ? [] : node.kind === 'seq' ? node.items : node.entries.map(({ value }) => value);
+  let size = 1;
+  for (const child of children) size += sizeOf(child, known);
+  known.set(node, size);
+  return size;
+}
+
+/** Nodes that aliases may stand for before the file is taken for an attack. */
+const MAX_ALIASED = 200_000;
 
 /** Entries that merge keys may copy before the file is taken for an attack. */
 const MAX_MERGED = 100_000;

@@ -7,6 +7,9 @@ import { isTimeout } from '../base/concurrency.ts';
 import { type ErrorCode, LitestreamError, messageOf, systemCode } from '../base/errors.ts';
 import type { ControlError } from './router.ts';
 
+/** The status of many thousand databases fits. */
+const MAX_ANSWER_LENGTH = 64 * 1024 * 1024;
+
 export interface ControlCall {
   readonly method: 'GET' | 'POST';
   readonly path: string;
@@ -72,7 +75,11 @@ export function fetchFile(socketPath: string, call: ControlCall): Promise<Contro
 
 async function collect(response: Readable): Promise<string> {
   let text = '';
-  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) text += chunk;
+  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
+    text += chunk;
+    if (text.length > MAX_ANSWER_LENGTH)
+      throw new Error(`an answer of more than ${MAX_ANSWER_LENGTH} characters`);
+  }
   return text;
 }
 

@@ -254,17 +254,31 @@ function timeOf(text: string | undefined): Date | undefined {
   );
 }
 
-/** @throws LitestreamError 'usage' for what is no plain name, or belongs to the database itself */
+/** Of the files that SQLite and restores make beside a database: they are read as part of another one. */
+const OF_ANOTHER_FILE = /(-wal|-shm|-journal|\.tmp)$/i;
+
+/**
+ * A name that nothing but a copy of this database has. What is in the file is what users have stored: under a name of their choice it could be a
+ * program to some other one that reads the folder.
+ * @throws LitestreamError 'usage'
+ */
 function fileNameOf(name: string | undefined, databasePath: string, time: Date): string {
   const own = basename(databasePath);
   if (name === undefined || name === '') {
     return `${own}.restored-${time.toISOString().replace(/[-:]|\.\d+/g, '')}`;
   }
-  const plain = /^[^/\\\u0000-\u001f]{1,200}$/.test(name) && !name.startsWith('.');
+  // \p{C}: control characters, and halves of surrogate pairs, which are no text.
+  const plain = /^[^/\\\p{C}]{1,200}$/u.test(name) && !name.startsWith('.');
   if (!plain)
     throw new LitestreamError('usage', 'the new file needs a plain name: it is made beside the database');
-  if ([own, `${own}-wal`, `${own}-shm`, `${own}-journal`].includes(name)) {
-    throw new LitestreamError('usage', `${name} belongs to the database itself: choose another name`);
+  const rest = name.startsWith(own) ? name.slice(own.length) : '';
+  // One more ending at most: some web servers go by any of them.
+  const isCopy = /^[-._ ]([^.]+\.(db|sqlite\d?)|([^.]+\.)?restored-[^.]+)$/i.test(rest);
+  if (!isCopy || OF_ANOTHER_FILE.test(name)) {
+    throw new LitestreamError(
+      'usage',
+      `the new file must be called ${own} and more, with .db or .sqlite at its end: ${own}-copy.db, ${own}.restored-1`,
+    );
   }
   return name;
 }

@@ -1,20 +1,14 @@
 /**
- * What the library's startReplication() and the `replicate` that it starts say to one another: variables on the way down,
- * messages on the way up. The lost connection is the order to end, so that a parent that was killed gives it too.
+ * What the library's startReplication() and the `replicate` that it starts say to one another: a variable says that it is so, messages
+ * do the rest. Keys come as a message: the environment of a process is kept and shown in many places. The lost connection is the order to end, so that a parent that was killed gives it too.
  */
 
 import { existsSync } from 'node:fs';
-import type { ErrorCode } from '../base/errors.ts';
+import { type ErrorCode, LitestreamError } from '../base/errors.ts';
 import { describeThisProcess, removeRecord, writeRecord } from './record.ts';
 
 /** The folder whose lock makes this the one replicator of its application on this host; `-` for none. */
 const FOLDER_VARIABLE = 'LITESTREAM_SUPERVISED';
-/** The config, in place of a file. */
-const CONFIG_VARIABLE = 'LITESTREAM_SUPERVISED_CONFIG';
-
-/** What a variable holds at most on Linux, with room to spare. */
-const MAX_CONFIG_BYTES = 120_000;
-
 type Environment = Record<string, string | undefined>;
 
 /** What the child says. Anything else is not from it. */
@@ -24,37 +18,44 @@ export type SupervisionMessage =
   /** It is going to end because of this. */
   | { readonly type: 'failed'; readonly code: ErrorCode | 'internal'; readonly message: string };
 
+/** What the child is told first. */
+export interface SupervisionSettings {
+  /** The config, in place of a file. */
+  readonly configText: string | undefined;
+  /** Added to its environment. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
 /**
  * The variables for a child.
  * @param folder see hostFolder(); undefined: the locks of the databases have to do
- * @returns undefined when the config is too long for a variable
  */
-export function supervisionVariables(
-  folder: string | undefined,
-  configText: string | undefined,
-): Environment | undefined {
-  if (configText !== undefined && Buffer.byteLength(configText) > MAX_CONFIG_BYTES) return undefined;
-  return { [FOLDER_VARIABLE]: folder ?? '-', [CONFIG_VARIABLE]: configText };
+export function supervisionVariables(folder: string | undefined): Environment {
+  return { [FOLDER_VARIABLE]: folder ?? '-' };
 }
 
 /** The child's side. */
 export class Supervision {
-  /** The config, in place of a file. */
-  readonly configText: string | undefined;
+  /** What the parent has said first. Rejects with 'aborted' when it is gone before. */
+  readonly settings: Promise<SupervisionSettings>;
   readonly #folder: string | undefined;
 
-  private constructor(folder: string, configText: string | undefined) {
+  private constructor(folder: string) {
     this.#folder = folder === '-' ? undefined : folder;
-    this.configText = configText;
+    this.settings = new Promise((resolve, reject) => {
+      process.once('message', (message) => resolve(message as SupervisionSettings));
+      this.onEnd(() => reject(new LitestreamError('aborted', 'the application has ended')));
+    });
+    // Whether it is asked for or not.
+    this.settings.catch(() => undefined);
   }
 
-  /** Undefined for a process that nobody supervises. The variables are taken out of `env`: children must not see them. */
+  /** Undefined for a process that nobody supervises. The variable is taken out of `env`: children must not see it. */
   static take(env: Environment): Supervision | undefined {
-    const { [FOLDER_VARIABLE]: folder, [CONFIG_VARIABLE]: configText } = env;
+    const { [FOLDER_VARIABLE]: folder } = env;
     Reflect.deleteProperty(env, FOLDER_VARIABLE);
-    Reflect.deleteProperty(env, CONFIG_VARIABLE);
     if (folder === undefined || process.send === undefined) return undefined;
-    return new Supervision(folder, configText);
+    return new Supervision(folder);
   }
 
   /** Calls `listener` once, when the parent wants an end or is gone. */

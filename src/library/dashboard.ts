@@ -30,6 +30,7 @@ export interface Dashboard {
  */
 export function createDashboard(options: DashboardOptions = {}): Dashboard {
   let opened: ReturnType<typeof open> | undefined;
+  let explain: ReturnType<typeof explainer> | undefined;
   return {
     async fetch(request) {
       opened ??= open(options);
@@ -37,13 +38,37 @@ export function createDashboard(options: DashboardOptions = {}): Dashboard {
         return await (await opened).fetch(request);
       } catch (error) {
         opened = undefined;
-        const { errorResponse } = await import('../web/dashboard/responses.ts');
-        return errorResponse(error);
+        explain ??= explainer(options);
+        try {
+          return await (
+            await explain
+          )(request, error);
+        } catch (wrong) {
+          const { errorResponse } = await import('../web/dashboard/responses.ts');
+          return errorResponse(wrong);
+        }
       }
     },
     async close() {
       await (await opened?.catch(() => undefined))?.close();
     },
+  };
+}
+
+/**
+ * The answer while the config is wrong. It names paths and hosts: what is wrong with it is told to who may see the dashboard. The result
+ * is to be kept, as it counts wrong passwords.
+ */
+async function explainer(
+  options: DashboardOptions,
+): Promise<(request: Request, error: unknown) => Promise<Response>> {
+  const { errorResponse } = await import('../web/dashboard/responses.ts');
+  const { credentialsOf } = await import('../web/dashboard/access.ts');
+  const { accessBy } = await import('../web/dashboard/gate.ts');
+  const accessOf = accessBy(options.auth ?? credentialsOf({ ...process.env, ...options.env }));
+  return async (request, error) => {
+    const access = await accessOf(request);
+    return access instanceof Response ? access : errorResponse(error);
   };
 }
 

@@ -6,8 +6,12 @@ import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { timerDelay } from '../base/concurrency.ts';
 import { commandFile } from '../base/entry-point.ts';
-import { type ErrorCode, LitestreamError } from '../base/errors.ts';
-import { type SupervisionMessage, supervisionVariables } from '../control/supervision.ts';
+import type { ErrorCode } from '../base/errors.ts';
+import {
+  type SupervisionMessage,
+  type SupervisionSettings,
+  supervisionVariables,
+} from '../control/supervision.ts';
 import type { LogEntry } from './log.ts';
 import { parseLogLine } from './log.ts';
 import type { ResolvedConfig } from './source.ts';
@@ -43,15 +47,11 @@ export class ReplicatorProcess {
   readonly #child: ChildProcess;
   #failure: ProcessEnd['failure'];
 
-  /** Does not keep the application's process alive. @throws LitestreamError 'usage', 'io', 'unsupported' when it cannot be started */
+  /** Does not keep the application's process alive. @throws LitestreamError 'io', 'unsupported' when it cannot be started */
   constructor(options: ReplicatorProcessOptions) {
     const { resolved, execPath, folder, cwd, onReady } = options;
-    const variables = supervisionVariables(folder, resolved.text);
-    if (variables === undefined) {
-      throw new LitestreamError('usage', 'databases are too many for an option: put them in a config file');
-    }
-    const env = { ...resolved.env, ...variables };
-    for (const name of APPLICATION_VARIABLES) Reflect.deleteProperty(env, name);
+    const { visible, told } = splitEnvironment(resolved.env);
+    const env = { ...visible, ...supervisionVariables(folder) };
     const source = resolved.path === undefined ? ['-no-expand-env'] : ['-config', resolved.path];
     // Not by fork(): Deno gives its own arguments to what it starts so.
     const child = spawn(execPath, [fileURLToPath(commandFile()), 'replicate', ...source], {
@@ -63,6 +63,9 @@ export class ReplicatorProcess {
     });
     this.#child = child;
     this.pid = child.pid ?? 0;
+    const settings: SupervisionSettings = { configText: resolved.text, env: told };
+    // What fails is known by its end.
+    if (child.connected) child.send(settings, () => undefined);
     child.on('message', (message) => {
       const said = message as SupervisionMessage;
       if (said.type === 'ready') onReady();
@@ -126,4 +129,22 @@ export class ReplicatorProcess {
     (this.#child.channel as Partial<Pick<ChildProcess, 'ref' | 'unref'>> | null | undefined)?.[action]?.();
     for (const stream of [this.#child.stdout, this.#child.stderr]) (stream as Socket | null)?.[action]();
   }
+}
+
+/**
+ * The environment of a child, and what it is told when it runs: everything that options add to the application's own, as keys must not
+ * stand in a place that other programs collect. Node.js reads its variables before.
+ */
+function splitEnvironment(wanted: ResolvedConfig['env']): {
+  visible: Record<string, string>;
+  told: Record<string, string>;
+} {
+  const visible: Record<string, string> = {};
+  const told: Record<string, string> = {};
+  for (const [name, value] of Object.entries(wanted)) {
+    if (value === undefined || APPLICATION_VARIABLES.includes(name)) continue;
+    const own = process.env[name] === value || name.startsWith('NODE_');
+    (own ? visible : told)[name] = value;
+  }
+  return { visible, told };
 }

@@ -3,6 +3,7 @@
  * thrown. Each driver makes its own messages of it.
  */
 
+import { printable } from '../base/printable.ts';
 import type { ErrorCode } from '../base/errors.ts';
 
 /** Node's codes of a connection that failed or broke; certificate and protocol faults are told apart below. */
@@ -83,18 +84,17 @@ export function firstCause(error: unknown): unknown {
   return Array.isArray(errors) && errors.length > 0 ? errors[0] : error;
 }
 
-/** One line, of a bounded length, without any of `secrets`. */
+/** One line, of a bounded length, without any of `secrets` as they are and as a URL or a header holds them, and without what commands a terminal. */
 export function redacted(text: string, secrets: readonly string[]): string {
   let shown = text.replaceAll(/\s+/g, ' ').trim();
   for (const secret of secrets) {
-    if (secret !== '') shown = shown.replaceAll(secret, '[redacted]');
+    if (secret === '') continue;
+    const base64 = Buffer.from(secret).toString('base64').replace(/=+$/, '');
+    for (const form of [secret, encodeURIComponent(secret), base64])
+      shown = shown.replaceAll(form, '[redacted]');
   }
+  shown = printable(shown);
   return shown.length > 200 ? `${shown.slice(0, 200)}…` : shown;
-}
-
-/** `endpoint` as it may be shown. */
-export function withoutCredentials(endpoint: string): string {
-  return endpoint.replace(/^(\w+:\/\/)[^/@]*@/, '$1');
 }
 
 /** A header's Retry-After, seconds or a date; undefined when absent or senseless. */

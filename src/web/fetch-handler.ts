@@ -1,5 +1,7 @@
 /** The one kind of handler that all adapters are made of, and what mounting it under a prefix means. */
 
+import { copyPeer } from './peer-address.ts';
+
 export type FetchHandler = (request: Request) => Promise<Response>;
 
 /**
@@ -16,7 +18,9 @@ export async function answerUnder(handler: FetchHandler, request: Request, base:
   }
   if (!url.pathname.startsWith(`${base}/`)) return new Response('There is nothing here.\n', { status: 404 });
   url.pathname = url.pathname.slice(base.length);
-  return handler(new Request(url, request));
+  const inner = new Request(url, request);
+  copyPeer(request, inner);
+  return handler(inner);
 }
 
 /** `/admin/litestream/` to `/admin/litestream`, `/` to nothing. */
@@ -29,4 +33,23 @@ export function baseOf(request: Request, path: string): string {
   const own = trimBase(path);
   const { pathname } = new URL(request.url);
   return pathname.slice(0, Math.max(0, pathname.indexOf(own))) + own;
+}
+
+/**
+ * Whether a Host header names a host and nothing else. Whoever makes an address of another one gets another path than the application has
+ * seen, and asked its login about.
+ */
+export function isHost(text: string): boolean {
+  return /^(\[[\da-f:.]+\]|[\w.~-]+)(:\d{0,5})?$/i.test(text);
+}
+
+/** Whether an address is more than a path with a query, or one that URL would change: `/metrics/../api`, `/metrics\api`, `#`. */
+export function isMisleading(address: string): boolean {
+  const [path = ''] = address.split('?', 1);
+  return (
+    !path.startsWith('/') ||
+    address.includes('#') ||
+    path.includes('\\') ||
+    /\/(\.|%2e){1,2}(\/|$)/i.test(path)
+  );
 }

@@ -5,7 +5,8 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
-import { type FetchHandler, answerUnder, trimBase } from './fetch-handler.ts';
+import { type FetchHandler, answerUnder, isHost, isMisleading, trimBase } from './fetch-handler.ts';
+import { setPeer } from './peer-address.ts';
 
 /** What `createServer()` takes, with Connect's third parameter. */
 export type NodeHandler = (
@@ -55,6 +56,14 @@ export async function serve(
   }
   const response = await answerUnder(handler, made.request, made.base);
   await send(response, outgoing, incoming.method === 'HEAD', gone.signal);
+  discardRest(incoming);
+}
+
+/** What the handler has not read would keep the sender from reading the answer, and the connection from its next request. */
+function discardRest(incoming: IncomingMessage): void {
+  if (incoming.complete || incoming.destroyed) return;
+  incoming.removeAllListeners('data');
+  incoming.resume();
 }
 
 /** Undefined for what is no address. */
@@ -66,17 +75,20 @@ function toRequest(
   const { url = '', method = 'GET', headers, socket } = incoming;
   const original = options.originalUrl ?? (incoming as { originalUrl?: string }).originalUrl ?? url;
   const base = trimBase(options.base ?? cutOff(original, url));
-  const origin = `${'encrypted' in socket ? 'https' : 'http'}://${headers.host ?? 'localhost'}`;
-  // A path of two slashes would become a host.
-  const address = `${origin}${original}`;
-  if (!original.startsWith('/') || !URL.canParse(address)) return undefined;
+  const { host = 'localhost' } = headers;
+  // The path is to be the one that the application has seen, whatever the sender writes.
+  if (!isHost(host) || isMisleading(original)) return undefined;
+  const address = `${'encrypted' in socket ? 'https' : 'http'}://${host}${original}`;
+  if (!URL.canParse(address)) return undefined;
   const init: RequestInit & { duplex?: 'half' } = { method, headers: headersOf(incoming), signal };
   if (method !== 'GET' && method !== 'HEAD') {
     init.body = bodyOf(incoming, options.body);
     init.duplex = 'half';
   }
   try {
-    return { request: new Request(address, init), base };
+    const request = new Request(address, init);
+    setPeer(request, socket.remoteAddress);
+    return { request, base };
   } catch (error) {
     // Methods that fetch does not know.
     if (error instanceof TypeError) return undefined;

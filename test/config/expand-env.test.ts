@@ -17,6 +17,12 @@ it.each([
   expect(expandEnv(text, { A: 'x', B_1: 'y' }).text).toBe(expected);
 });
 
+it('knows only variables, not what every object has', () => {
+  const { text, references } = expandEnv('${constructor}|$__proto__|$toString|${hasOwnProperty}', { A: 'x' });
+  expect(text).toBe('|||');
+  expect(references.every(({ unset }) => unset)).toBe(true);
+});
+
 it('records what is not set', () => {
   const { references } = expandEnv('$SET ${UNSET} $$ ${} $EMPTY', { SET: 'x', EMPTY: '' });
   expect(references.filter(({ unset }) => unset).map(({ name }) => name)).toEqual(['UNSET', '$']);

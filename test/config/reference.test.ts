@@ -40,6 +40,7 @@ One YAML file, the same as v0.3.13's. It is looked for at \`-config\`, then \`LI
 - **Credentials.** A replica's own keys, else the global ones, else \`LITESTREAM_ACCESS_KEY_ID\` and \`LITESTREAM_SECRET_ACCESS_KEY\`, else the default
   credential chain of AWS (\`AWS_*\` variables, profile, web identity, container and instance metadata).
   \`LITESTREAM_AZURE_ACCOUNT_KEY\` stands for an abs replica's \`account-key\`; gcs takes Google's application default credentials.
+  \`LITESTREAM_SFTP_PASSWORD\` is the password of an \`sftp://\` URL without one that is given to a command as an argument: all users of the machine see arguments until Node.js has started.
 - **URLs.** \`file:///backups/app\`, \`s3://BUCKET/PATH\`, \`abs://ACCOUNT@CONTAINER/PATH\`, \`gcs://BUCKET/PATH\` (or \`gs://\`),
   \`sftp://USER:PASSWORD@HOST:PORT/PATH\`. With s3, the hosts \`BUCKET.s3.REGION.backblazeb2.com\`, \`BUCKET.REGION.digitaloceanspaces.com\`,
   \`BUCKET.s3.REGION.scw.cloud\`, \`BUCKET.REGION.linodeobjects.com\`, \`BUCKET.s3.filebase.com\`,

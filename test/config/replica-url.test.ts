@@ -199,3 +199,10 @@ it('tells a URL from a path', () => {
     false,
   ]);
 });
+
+it('takes the password of an sftp URL without one from the environment', () => {
+  const env = { LITESTREAM_SFTP_PASSWORD: 'from env' };
+  expect(parseReplicaUrl('sftp://u@h/x', env)).toMatchObject({ user: 'u', password: 'from env' });
+  expect(parseReplicaUrl('sftp://u:own@h/x', env)).toMatchObject({ password: 'own' });
+  expect(parseReplicaUrl('sftp://u@h/x')).not.toHaveProperty('password');
+});

@@ -100,19 +100,19 @@ describe('a restore in the background', () => {
 
   test('is cancelled without a trace', async () => {
     await withReplica(true, async ({ rig, jobs, database }) => {
-      const { id } = jobs.start({ database: database.path, fileName: 'copy.db' });
-      await until(async () => (await fs.readdir(rig.dir)).some((name) => name.startsWith('copy.db')));
+      const { id } = jobs.start({ database: database.path, fileName: 'db-copy.db' });
+      await until(async () => (await fs.readdir(rig.dir)).some((name) => name.startsWith('db-copy.db')));
       expect(await jobs.cancel(id)).toMatchObject({ state: 'cancelled', error: null });
-      expect((await fs.readdir(rig.dir)).filter((name) => name.startsWith('copy.db'))).toEqual([]);
+      expect((await fs.readdir(rig.dir)).filter((name) => name.startsWith('db-copy.db'))).toEqual([]);
       expect(await jobs.cancel(id)).toMatchObject({ state: 'cancelled' });
     });
   });
 
   test('fails before it touches what is there', async () => {
     await withReplica(false, async ({ rig, jobs, database }) => {
-      const path = join(rig.dir, 'precious.db');
+      const path = join(rig.dir, 'db-precious.db');
       await fs.writeFile(path, 'mine');
-      const job = await ended(jobs, jobs.start({ database: database.path, fileName: 'precious.db' }).id);
+      const job = await ended(jobs, jobs.start({ database: database.path, fileName: 'db-precious.db' }).id);
       expect(job.state).toBe('failed');
       expect(job.error).toContain(path);
       expect(await fs.readFile(path, 'utf8')).toBe('mine');
@@ -122,10 +122,10 @@ describe('a restore in the background', () => {
   test('two at a time, and one to a name', async () => {
     await withReplica(true, ({ jobs, database }) => {
       const request = { database: database.path };
-      jobs.start({ ...request, fileName: 'a.db' });
-      expect(() => jobs.start({ ...request, fileName: 'a.db' })).toThrow(/runs already/);
-      jobs.start({ ...request, fileName: 'b.db' });
-      expect(() => jobs.start({ ...request, fileName: 'c.db' })).toThrow('2 restores run already');
+      jobs.start({ ...request, fileName: 'db-a.db' });
+      expect(() => jobs.start({ ...request, fileName: 'db-a.db' })).toThrow(/runs already/);
+      jobs.start({ ...request, fileName: 'db-b.db' });
+      expect(() => jobs.start({ ...request, fileName: 'db-c.db' })).toThrow('2 restores run already');
       return Promise.resolve();
     });
   });
@@ -135,8 +135,8 @@ describe('a restore in the background', () => {
     [{ fileName: '/etc/passwd' }, 'plain name'],
     [{ fileName: '.db-litestream' }, 'plain name'],
     [{ fileName: 'a\u0000b' }, 'plain name'],
-    [{ fileName: 'db' }, 'belongs to the database'],
-    [{ fileName: 'db-wal' }, 'belongs to the database'],
+    [{ fileName: 'db-\ud800.db' }, 'plain name'],
+    [{ fileName: 'db-\u202e.db' }, 'plain name'],
     [{ timestamp: 'yesterday' }, 'ISO 8601'],
     [{ timestamp: '2026-01-01 10:00' }, 'ISO 8601'],
     [{ replica: 'other' }, 'has no replica other'],
@@ -146,6 +146,50 @@ describe('a restore in the background', () => {
       expect(() => jobs.start({ database: database.path, ...changes })).toThrow(message);
       expect(jobs.list()).toEqual([]);
       return Promise.resolve();
+    });
+  });
+
+  test('the new file is called like the database and more, and like nothing that another file or program goes by', async () => {
+    await withReplica(false, async ({ jobs, database }) => {
+      const refused = [
+        ...[
+          'db',
+          'db-wal',
+          'db-shm',
+          'db-journal',
+          'db.tmp',
+          'db.db-wal',
+          'db-x.db-journal',
+          'db.restored-1-wal',
+        ],
+        ...[
+          'db.restored-1.tmp',
+          'other.db',
+          'other.db-wal',
+          'x.php',
+          'db.php',
+          'db-x.php.db',
+          'db.restored-1.php',
+        ],
+        ...['dbx.db', 'dB-x.db', 'db.restored-', 'db-important'],
+      ];
+      for (const fileName of refused) {
+        expect(() => jobs.start({ database: database.path, fileName }), fileName).toThrow(
+          'the new file must be called db and more, with .db or .sqlite at its end',
+        );
+      }
+      expect(jobs.list()).toEqual([]);
+      const taken = [
+        'db-x.db',
+        'db_x.sqlite3',
+        'db-gestern früh.SQLITE',
+        'db.restored-1',
+        'db-x.restored-2026',
+      ];
+      for (const fileName of taken) {
+        const job = await ended(jobs, jobs.start({ database: database.path, fileName }).id);
+        expect([fileName, job.state]).toEqual([fileName, 'done']);
+      }
     });
   });
 

@@ -1,7 +1,13 @@
 /** One fetch-style handler under every framework: prefixes, bodies, streams, disconnects, errors; and the real dashboard. */
 
 import { type AddressInfo, connect } from 'node:net';
-import { type RequestListener, type Server, createServer } from 'node:http';
+import {
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  createServer,
+  request as httpRequest,
+} from 'node:http';
 import { once } from 'node:events';
 import express from 'express';
 import fastify from 'fastify';
@@ -14,7 +20,11 @@ import type { FetchHandler } from '../../src/web/fetch-handler.ts';
 import { dashboard as honoDashboard, toHonoHandler } from '../../src/library/adapters/hono.ts';
 import { dashboard as koaDashboard, toKoaMiddleware } from '../../src/library/adapters/koa.ts';
 import * as nextAdapter from '../../src/library/adapters/next.ts';
-import { dashboard as nodeDashboard, toNodeHandler } from '../../src/library/adapters/node.ts';
+import {
+  createDashboard,
+  dashboard as nodeDashboard,
+  toNodeHandler,
+} from '../../src/library/adapters/node.ts';
 import { until } from '../support/process.ts';
 
 const CHUNK = Buffer.alloc(64 * 1024, 'x');
@@ -83,6 +93,29 @@ async function listen(listener: RequestListener | Server): Promise<{ server: Ser
   if (!server.listening) await once(server, 'listening');
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
+
+/** The answer to a request as it is written here, which no client would send. */
+async function raw(server: Server, target: string, host: string, more = ''): Promise<string> {
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  socket.write(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\n${more}Connection: close\r\n\r\n`);
+  let answer = '';
+  socket.on('data', (data: Buffer) => (answer += data.toString()));
+  await once(socket, 'close');
+  return answer;
+}
+
+/** What makes another address of `http://HOST/admin/board/open`. */
+const MOVING_HOSTS = [
+  'x/admin/board/secret?',
+  'x?/admin/board/secret',
+  'x#/admin/board/secret',
+  'x/admin/board/secret#',
+  'y@x',
+  'x\\admin\\board\\secret?',
+  '',
+];
+
+const MOVING_TARGETS = ['open/../secret', 'open/%2e%2E/secret', 'open\\..\\secret', 'secret#/open'];
 
 /** Express tells an error handler by its four parameters. */
 const answer500: express.ErrorRequestHandler = (_error, _request, response, next) => {
@@ -197,6 +230,22 @@ describe.each(Object.entries(FRAMEWORKS))('%s', (_name, open) => {
     await closed;
   });
 
+  it('lets neither a Host nor a target show the handler another path than the application', async () => {
+    const paths: string[] = [];
+    const { server } = await open((request) => {
+      paths.push(new URL(request.url).pathname);
+      return Promise.resolve(new Response('seen'));
+    });
+    for (const host of MOVING_HOSTS)
+      expect(await raw(server, '/admin/board/open', host), host).toMatch(/^HTTP\/1.1 400/);
+    for (const target of MOVING_TARGETS)
+      expect(await raw(server, `/admin/board/${target}`, 'x'), target).toMatch(/^HTTP\/1.1 40[04]/);
+    expect(paths).toEqual([]);
+    for (const host of ['x', 'a-b_c.example:8080', '127.0.0.1:1', '[::1]:1'])
+      expect(await raw(server, '/admin/board/open?a=\\', host), host).toContain('seen');
+    expect(paths).toEqual(['/open', '/open', '/open', '/open']);
+  });
+
   it('answers 500 without details when the handler throws, and goes on', async () => {
     const { url } = await open(echo({ cancelled: 0, chunks: 0, aborted: 0 }));
     const response = await fetch(`${url}/admin/board/fail`);
@@ -276,6 +325,16 @@ describe('the dashboard', () => {
     await expectDashboard(url);
   });
 
+  it('refuses what a server has made of a Host that is none', async () => {
+    const { fetch: ask, close } = createDashboard(options);
+    // What Bun, Deno and others make of `GET /metrics` with that Host.
+    for (const host of ['x/api/overview?', 'x#', 'y@x', 'x\\api', 'x, y']) {
+      const request = new Request(`http://x/api/overview?/metrics`, { headers: { host } });
+      expect((await ask(request)).status, host).toBe(400);
+    }
+    await close();
+  });
+
   it('shows itself to nobody without a word about who may see it', async () => {
     const { url } = await listen(
       expressAdapter.dashboard({ databases: ['/nowhere/app.db'], bucket: 'bucket', env: {} }),
@@ -285,11 +344,41 @@ describe('the dashboard', () => {
     expect(await response.text()).not.toContain('/nowhere');
   });
 
+  // Other systems have no second loopback address.
+  it.skipIf(process.platform !== 'linux')(
+    'counts wrong passwords by the address that they come from',
+    async () => {
+      const auth = { username: 'ann', password: 'right' };
+      const { server } = await listen(
+        express().use('/litestream', expressAdapter.dashboard({ ...options, auth })) as RequestListener,
+      );
+      const status = async (password: string, localAddress: string): Promise<number | undefined> => {
+        const request = httpRequest({
+          ...{ host: '127.0.0.1', port: (server.address() as AddressInfo).port, localAddress, agent: false },
+          path: '/litestream/api/status',
+          headers: { authorization: `Basic ${btoa(`ann:${password}`)}`, 'x-forwarded-for': '127.0.0.3' },
+        });
+        request.end();
+        const [response] = (await once(request, 'response')) as [IncomingMessage];
+        response.resume();
+        return response.statusCode;
+      };
+      for (let i = 0; i < 10; i++) expect(await status('wrong', '127.0.0.1')).toBe(401);
+      expect([await status('wrong', '127.0.0.1'), await status('right', '127.0.0.2')]).toEqual([429, 200]);
+    },
+  );
+
   it('answers with what is wrong with the config', async () => {
     const { url } = await listen(nodeDashboard({ config: '/nowhere/litestream.yml', auth: 'none' }));
     const response = await fetch(url);
     expect(response.status).toBe(409);
     expect(await response.text()).toContain('config file not found: /nowhere/litestream.yml');
+    const auth = { username: 'ann', password: 'right' };
+    const closed = await listen(nodeDashboard({ config: '/nowhere/litestream.yml', auth }));
+    const stranger = await fetch(closed.url);
+    expect([stranger.status, (await stranger.text()).includes('/nowhere')]).toEqual([401, false]);
+    const headers = { authorization: `Basic ${btoa('ann:right')}` };
+    expect((await fetch(closed.url, { headers })).status).toBe(409);
   });
 });
 

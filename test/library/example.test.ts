@@ -53,19 +53,23 @@ function isReleased(metaPath: string): boolean {
   }
 }
 
+const LOGIN = { LITESTREAM_USERNAME: 'ann', LITESTREAM_PASSWORD: 'secret' };
+
 async function survives(
   dir: string,
   env: Readonly<Record<string, string>>,
   options: ConfigOptions,
 ): Promise<void> {
   const data = join(dir, 'data');
-  const here = { DATA: data, BACKUP: join(dir, 'backup'), ...env };
+  const here = { DATA: data, BACKUP: join(dir, 'backup'), ...LOGIN, ...env };
   await withExample(here, async (url) => {
     for (const name of ['Ada', '<Grace>']) {
       await fetch(url, { method: 'POST', body: new URLSearchParams({ name }) });
     }
     await waitForSync(options);
-    const board = await fetch(`${url}/litestream`);
+    expect((await fetch(`${url}/litestream`)).status).toBe(401);
+    const headers = { authorization: `Basic ${btoa('ann:secret')}` };
+    const board = await fetch(`${url}/litestream/`, { headers });
     expect(board.status).toBe(200);
     expect(await board.text()).toContain('guests.db');
   });

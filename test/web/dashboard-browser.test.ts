@@ -109,25 +109,25 @@ describe.skipIf(!hasBrowser)('a running replicate', () => {
           await page.locator('.live').waitFor();
           await page.locator('[data-restore]').click();
           await page.fill('#restore-moment', moment);
-          await page.fill('#restore-file', 'yesterday.db');
+          await page.fill('#restore-file', 'db-yesterday.db');
           await until(async () =>
             /^Fetches the snapshot/.test(await page.locator('#restore-plan').innerText()),
           );
           expect(await page.locator('#restore-command').innerText()).toContain(`-timestamp ${moment}`);
           await page.keyboard.press('Enter');
           await page.locator('.job.done').waitFor();
-          expect(await texts(join(rig.dir, 'yesterday.db'))).toEqual(['first']);
+          expect(await texts(join(rig.dir, 'db-yesterday.db'))).toEqual(['first']);
           const downloading = page.waitForEvent('download');
           await page.locator('.job a[download]').click();
           const copy = join(rig.dir, 'downloaded.db');
           await (await downloading).saveAs(copy);
-          expect(await fs.readFile(copy)).toEqual(await fs.readFile(join(rig.dir, 'yesterday.db')));
+          expect(await fs.readFile(copy)).toEqual(await fs.readFile(join(rig.dir, 'db-yesterday.db')));
           // The same name again is refused: nothing is ever overwritten.
           await page.locator('[data-restore]').click();
-          await page.fill('#restore-file', 'yesterday.db');
+          await page.fill('#restore-file', 'db-yesterday.db');
           await page.locator('#restore-start').click();
           await page.locator('.job.failed').waitFor();
-          expect(await texts(join(rig.dir, 'yesterday.db'))).toEqual(['first']);
+          expect(await texts(join(rig.dir, 'db-yesterday.db'))).toEqual(['first']);
           expect(await texts(rig.database)).toEqual(['first', 'second']);
         });
       });
@@ -205,7 +205,7 @@ describe.skipIf(!hasBrowser)('a running replicate', () => {
     async () => {
       await withScene(async ({ rig, url }) => {
         const action = `${url}api/restore`;
-        const body = JSON.stringify({ database: rig.database, fileName: 'stolen.db' });
+        const body = JSON.stringify({ database: rig.database, fileName: 'db-stolen.db' });
         const evil = createServer((_, response) => {
           response.setHeader('content-type', 'text/html');
           response.end(`<form method="post" enctype="text/plain" action="${action}">
@@ -234,7 +234,7 @@ describe.skipIf(!hasBrowser)('a running replicate', () => {
             // What the browser says of the attacker's page is not ours.
             complaints.length = 0;
           });
-          await expect(fs.stat(join(rig.dir, 'stolen.db'))).rejects.toThrow('ENOENT');
+          await expect(fs.stat(join(rig.dir, 'db-stolen.db'))).rejects.toThrow('ENOENT');
         } finally {
           evil.close();
         }

@@ -1,5 +1,7 @@
 /** The dashboard's handler: who is let in, what other sites cannot do, what a response must never hold. */
 
+import { once } from 'node:events';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { afterEach, describe, expect, test } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
 import { createLogger } from '../../src/base/logger.ts';
@@ -9,6 +11,9 @@ import {
   createHandler,
 } from '../../src/web/dashboard/handler.ts';
 import { createDashboard } from '../../src/web/dashboard/dashboard.ts';
+import { parseBindAddress } from '../../src/web/bind-address.ts';
+import { LocalAccess } from '../../src/web/dashboard/local-access.ts';
+import { serve } from '../../src/web/serve.ts';
 import { FakeSource, database } from './dashboard-rig.ts';
 
 const ORIGIN = 'http://app.example';
@@ -269,6 +274,38 @@ describe('actions', () => {
     expect((await post(made, '/api/verify', body, own(await session(made)))).status).toBe(status);
   });
 
+  test('a body without an end is refused before it is read, and so is what announces one', async () => {
+    const made = handler();
+    const mine = own(await session(made));
+    const server = await serve({
+      address: parseBindAddress('127.0.0.1:0'),
+      fetch: (request) => made.fetch(request),
+      logger,
+    });
+    try {
+      const headers = { 'x-litestream-token': mine['x-litestream-token'], cookie: mine['cookie'] };
+      for (const length of [{}, { 'content-length': '500000000' }]) {
+        const request = httpRequest(`${server.url}api/verify`, {
+          method: 'POST',
+          headers: { ...headers, ...length },
+        });
+        request.on('error', () => undefined);
+        const answered = once(request, 'response') as Promise<[IncomingMessage]>;
+        // Written for as long as nothing is answered.
+        const chunk = Buffer.alloc(16 * 1024, ' ');
+        const write = (): void => {
+          if (!request.destroyed) request.write(chunk, () => setImmediate(write));
+        };
+        write();
+        const [response] = await answered;
+        expect(response.statusCode).toBe(413);
+        request.destroy();
+      }
+    } finally {
+      await server.close();
+    }
+  });
+
   test('a restored copy is downloaded under its name', async () => {
     const response = await get(handler(), '/download?id=job&database=%2Fdata%2Fapp.db');
     expect(await response.text()).toBe('SQLite format 3');
@@ -321,6 +358,41 @@ describe('actions', () => {
 });
 
 describe('health', () => {
+  const sick = (): FakeSource => {
+    const source = new FakeSource([
+      database('/data/app.db', {
+        state: 'starting',
+        healthy: false,
+        reason: 'cannot reach u@host:22 sftp://u@host/p',
+      }),
+    ]);
+    return source;
+  };
+  const texts = async (made: DashboardHandler, headers: Record<string, string> = {}): Promise<string[]> =>
+    Promise.all(['/healthz', '/readyz'].map(async (path) => (await get(made, path, headers)).text()));
+
+  test('is told to strangers as yes or no, and with the reason to who is logged in', async () => {
+    const auth = { username: 'frodo', password: 'mellon' };
+    const basic = (text: string): Record<string, string> => ({
+      authorization: `Basic ${Buffer.from(text).toString('base64')}`,
+    });
+    const no = ['not healthy\n', 'not ready\n'];
+    const why = [expect.stringContaining('cannot reach u@host:22'), '/data/app.db is starting\n'];
+    const source = sick();
+    expect(await texts(handler({ source, auth }))).toEqual(no);
+    expect(await texts(handler({ source, auth }), basic('frodo:guess'))).toEqual(no);
+    expect(await texts(handler({ source, auth }), basic('frodo:mellon'))).toEqual(why);
+    expect(await texts(handler({ source, auth: undefined }))).toEqual(no);
+    // An application may leave /healthz open in front of its own login.
+    expect(await texts(handler({ source, auth: 'none' }))).toEqual(no);
+    expect(await texts(handler({ source, auth: new LocalAccess({ hint: 'x' }) }))).toEqual(no);
+    expect(await texts(handler({ source, auth: () => false }))).toEqual(no);
+    expect(await texts(handler({ source, auth: () => true }))).toEqual(why);
+    expect(await texts(handler({ source, auth: () => Promise.reject(new Error('down')) }))).toEqual(no);
+    source.status = () => Promise.reject(new LitestreamError('io', 'cannot read /data/secret'));
+    expect((await texts(handler({ source }))).join()).not.toContain('secret');
+  });
+
   test.each([
     ['well', {}, [200, 200]],
     ['a database is at risk', { healthy: false, reason: '/data/app.db: failing' }, [503, 200]],

@@ -1,6 +1,8 @@
 /** The pages as processes serve them: addresses and passwords, no replicate at all, snapshots on demand, streams. */
 
-import { promises as fs } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, promises as fs } from 'node:fs';
 import { type Server, createServer, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -32,6 +34,14 @@ async function get(
   });
 }
 
+/** Of the page's own requests. */
+function headersOf(page: Response, text: string): Record<string, string> {
+  return {
+    'x-litestream-token': /name="litestream-token" content="([^"]+)"/.exec(text)?.[1] ?? '',
+    cookie: page.headers.get('set-cookie')?.split(';')[0] ?? '',
+  };
+}
+
 async function withRow(rig: Rig): Promise<void> {
   const application = await rig.application();
   await application.exec('CREATE TABLE t (x)');
@@ -50,6 +60,37 @@ describe('replicate at addr', () => {
       expect([rebound.status, rebound.text.includes('litestream-token')]).toEqual([421, false]);
       expect((await get(`${url}metrics`, { host: 'prometheus.internal' })).status).toBe(200);
       expect(await get(`${url}healthz`)).toEqual({ status: 200, text: 'ok\n' });
+    });
+  });
+
+  test('on this machine without a password shows state and does nothing, and nothing at all through a proxy', async () => {
+    await withRig(async (rig) => {
+      await withRow(rig);
+      const url = await urlOf(await rig.replicate({ global: ['addr: 127.0.0.1:0'] }));
+      await rig.snapshotStored();
+      const page = await fetch(url);
+      const text = await page.text();
+      expect(text).toMatch(
+        /To restore, download, verify or take a snapshot, log in: run `litestream dashboard`/,
+      );
+      expect(text).not.toMatch(/data-action|data-restore=|<dialog/);
+      expect(await (await fetch(`${url}api/overview`)).json()).toMatchObject({ readOnly: true });
+      const headers = headersOf(page, text);
+      for (const action of ['restore', 'plan', 'verify', 'snapshot', 'sync', 'cancel']) {
+        const body = JSON.stringify({ database: rig.database, id: 'x' });
+        const refused = await fetch(`${url}api/${action}`, { method: 'POST', headers, body });
+        expect([action, refused.status]).toEqual([action, 403]);
+        expect(await refused.text()).toMatch(/that needs a login: run `litestream dashboard` in a terminal/);
+      }
+      const download = await get(`${url}download?database=${encodeURIComponent(rig.database)}&id=x`);
+      expect([download.status, download.text]).toEqual([403, expect.stringContaining('needs a login')]);
+      for (const header of ['X-Forwarded-For', 'x-forwarded-host', 'Forwarded', 'Via', 'X-Real-IP']) {
+        for (const path of ['', 'api/status', 'api/overview', 'events', 'login?token=x', 'assets/icon.svg'])
+          expect((await get(url + path, { [header]: '192.0.2.1' })).status, header + path).toBe(421);
+        // As v0.3.13 serves it, at any address.
+        expect((await get(`${url}metrics`, { [header]: '192.0.2.1' })).status).toBe(200);
+      }
+      expect((await fs.readdir(rig.dir)).filter((name) => name.includes('restored'))).toEqual([]);
     });
   });
 
@@ -114,26 +155,25 @@ describe('litestream dashboard', () => {
       await first.stop();
       const config = await rig.config();
       const args = ['dashboard', '-config', config, '-addr', '127.0.0.1:0', '-title', 'Shop'];
-      const dashboard = startLitestream({ binary: 'ours', args });
+      const dashboard = startLitestream({ binary: 'ours', args, env: PASSWORD });
       try {
         const url = await urlOf(dashboard);
-        const page = await fetch(url);
+        const authorization = `Basic ${Buffer.from('ann:secret word').toString('base64')}`;
+        const page = await fetch(url, { headers: { authorization } });
         const text = await page.text();
         expect(text).toContain('Nothing is replicating.');
         expect(text).toMatch(/<span\s*>\s*Shop\s*<\/span/);
         expect((await get(`${url}healthz`)).status).toBe(503);
         expect((await get(`${url}metrics`)).status).toBe(503);
-        const headers = {
-          'x-litestream-token': /name="litestream-token" content="([^"]+)"/.exec(text)?.[1] ?? '',
-          cookie: page.headers.get('set-cookie')?.split(';')[0] ?? '',
-        };
-        const body = JSON.stringify({ database: rig.database, fileName: 'back.db' });
+        const headers = { ...headersOf(page, text), authorization };
+        const body = JSON.stringify({ database: rig.database, fileName: 'db-back.db' });
         const begun = await fetch(`${url}api/restore`, { method: 'POST', headers, body });
         expect(begun.status).toBe(200);
         const jobs = async (): Promise<{ state: string }[]> =>
-          ((await (await fetch(`${url}api/overview`)).json()) as { jobs: { state: string }[] }).jobs;
+          ((await (await fetch(`${url}api/overview`, { headers })).json()) as { jobs: { state: string }[] })
+            .jobs;
         await until(async () => (await jobs())[0]?.state === 'done');
-        expect((await fs.stat(join(rig.dir, 'back.db'))).size).toBeGreaterThan(0);
+        expect((await fs.stat(join(rig.dir, 'db-back.db'))).size).toBeGreaterThan(0);
         await rig.replicate();
         await until(async () => (await get(`${url}healthz`)).status === 200);
         expect((await get(`${url}metrics`)).text).toContain('litestream_healthy');
@@ -144,6 +184,76 @@ describe('litestream dashboard', () => {
       }
     });
   });
+});
+
+/** Of util-linux: runs a command before a terminal of its own. */
+const SCRIPT = '/usr/bin/script';
+
+describe('litestream dashboard without a password', () => {
+  test('tells no address to log in at to what is no terminal', async () => {
+    await withRig(async (rig) => {
+      const args = ['dashboard', '-config', await rig.config(), '-addr', '127.0.0.1:0'];
+      const dashboard = startLitestream({ binary: 'ours', args });
+      try {
+        await dashboard.waitForLine(/without a terminal there is no login/);
+        expect(dashboard.lines.join('\n')).not.toContain('token');
+        expect((await get(`${await urlOf(dashboard)}login?token=`)).status).toBe(403);
+      } finally {
+        await dashboard.stop();
+      }
+    });
+  });
+
+  test.skipIf(process.platform !== 'linux' || !existsSync(SCRIPT))(
+    'shows its terminal an address to log in at, which is good for one login',
+    async () => {
+      await withRig(async (rig) => {
+        await withRow(rig);
+        const first = await rig.replicate();
+        await rig.snapshotStored();
+        await first.stop();
+        const log = join(rig.dir, 'log');
+        const config = await rig.config();
+        const command = `exec ${process.execPath} bin/litestream dashboard -config ${config} -addr 127.0.0.1:0 >${log}`;
+        const terminal = spawn(SCRIPT, ['-qefc', command, '/dev/null'], {
+          stdio: ['pipe', 'pipe', 'ignore'],
+        });
+        const ended = once(terminal, 'close');
+        let shown = '';
+        terminal.stdout.setEncoding('utf8').on('data', (text: string) => (shown += text));
+        try {
+          const addresses = (): string[] => shown.match(/http:\S+token=\S+/g) ?? [];
+          const address = await until(() => addresses()[0], { describe: () => shown });
+          const url = address.replace(/login\?.*/, '');
+          const entered = await fetch(address, { redirect: 'manual' });
+          expect([entered.status, entered.headers.get('location')]).toEqual([303, './']);
+          const [session = ''] = entered.headers.get('set-cookie')?.split(';') ?? [];
+          const again = await fetch(address, { redirect: 'manual' });
+          expect([again.status, again.headers.get('set-cookie')]).toEqual([403, null]);
+          const page = await fetch(url, { headers: { cookie: session } });
+          const text = await page.text();
+          expect(text).toContain('<dialog');
+          expect(await (await fetch(url)).text()).toContain(
+            'open the address that litestream dashboard shows',
+          );
+          const own = headersOf(page, text);
+          const headers = { ...own, cookie: `${own['cookie'] ?? ''}; ${session}` };
+          const body = JSON.stringify({ database: rig.database });
+          const restore = (sent: Record<string, string>): Promise<Response> =>
+            fetch(`${url}api/restore`, { method: 'POST', headers: sent, body });
+          expect((await restore(own)).status).toBe(403);
+          expect((await restore(headers)).status).toBe(200);
+          await until(() => addresses()[1], { describe: () => shown });
+          expect(addresses()[1]).not.toBe(address);
+          // Where the log goes, the address does not.
+          expect(await fs.readFile(log, 'utf8')).not.toContain('token');
+        } finally {
+          terminal.kill();
+          await ended;
+        }
+      });
+    },
+  );
 });
 
 test('a snapshot is taken when it is asked for, as soon as it would hold something new', async () => {

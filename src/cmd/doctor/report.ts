@@ -1,5 +1,6 @@
 /** What `doctor` finds: kept, and passed on as it is found. */
 
+import { printable } from '../../base/printable.ts';
 import { hasCode, messageOf } from '../../base/errors.ts';
 
 /** `ok`: as it should be. `warning`: it works, but not as may be expected. `failure`: backups or restores will fail. */
@@ -96,5 +97,5 @@ export class Report {
 /** A finding in one line. */
 export function formatFinding({ level, check, message, fix }: Finding): string {
   const advice = fix === '' ? '' : `: ${fix}`;
-  return `${level.padEnd(7)}  ${check}: ${message}${advice}`;
+  return printable(`${level.padEnd(7)}  ${check}: ${message}${advice}`);
 }

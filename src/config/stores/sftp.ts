@@ -4,6 +4,7 @@ import { posix } from 'node:path';
 import { LitestreamError } from '../../base/errors.ts';
 import type { SftpStoreConfig } from '../../storage/store-config.ts';
 import type { Section } from '../decode.ts';
+import type { Env } from '../expand-env.ts';
 import { expandPath } from '../paths.ts';
 import { located, refuseBesideUrl, type ReplicaContext } from '../replica-context.ts';
 import { splitReplicaUrl, type ReplicaUrl } from '../replica-url.ts';
@@ -12,9 +13,13 @@ const DEFAULT_PORT = 22;
 
 type Server = Pick<SftpStoreConfig, 'host' | 'port'>;
 
-/** Throws 'config' when a part is missing. */
-export function sftpFromUrl(url: ReplicaUrl): SftpStoreConfig {
-  const { user = '', password } = url;
+/** A password that stands in an argument is seen by every user of the machine for a moment. */
+const PASSWORD_VARIABLE = 'LITESTREAM_SFTP_PASSWORD';
+
+/** With the password of the environment where the URL has none. Throws 'config' when a part is missing. */
+export function sftpFromUrl(url: ReplicaUrl, env: Env): SftpStoreConfig {
+  const { user = '' } = url;
+  const password = (url.password ?? '') === '' ? env[PASSWORD_VARIABLE] : url.password;
   const server = serverOf(url.host);
   return {
     type: 'sftp',

@@ -12,7 +12,7 @@ import {
 import type { HttpOperationResponse, RequestPolicy, WebResource } from '@azure/storage-blob';
 import type { TokenCredential } from '@azure/identity';
 import { LitestreamError } from '../../base/errors.ts';
-import { withoutCredentials } from '../http-failure.ts';
+import { withoutCredentials } from '../../base/redact-url.ts';
 import type { AbsStoreConfig } from '../store-config.ts';
 import type { ProxyAgents } from '../proxy-agents.ts';
 import { newAgents } from './agents.ts';
@@ -31,7 +31,8 @@ export function targetOf(config: AbsStoreConfig): AbsTarget {
     endpoint: withoutCredentials(endpointOf(config)),
     credential:
       accountKey !== undefined ? 'account-key' : sasToken !== undefined ? 'sas-token' : 'default credential',
-    secrets: [accountKey ?? '', sasToken ?? ''],
+    // The signature is what makes a token one.
+    secrets: [accountKey ?? '', sasToken ?? '', new URLSearchParams(sasToken).get('sig') ?? ''],
   };
 }
 

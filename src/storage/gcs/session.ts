@@ -3,7 +3,7 @@
 import type { IncomingMessage } from 'node:http';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { abortable } from '../body.ts';
-import { withoutCredentials } from '../http-failure.ts';
+import { withoutCredentials } from '../../base/redact-url.ts';
 import type { GcsStoreConfig } from '../store-config.ts';
 import { GoogleCredentials } from './credentials.ts';
 import { connectionError, credentialsError, refusalError } from './errors.ts';

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { GetBucketLocationCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
-import { withoutCredentials } from '../http-failure.ts';
+import { withoutCredentials } from '../../base/redact-url.ts';
 import { newProxyAgents } from '../proxy-agents.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { regionInError } from './errors.ts';
@@ -30,7 +30,11 @@ export function targetOf(config: S3StoreConfig): S3Target {
   return {
     bucket: config.bucket,
     endpoint: config.endpoint === undefined ? 'Amazon S3' : withoutCredentials(config.endpoint),
-    secrets: [config.secretAccessKey ?? ''],
+    secrets: [
+      config.secretAccessKey,
+      process.env['AWS_SECRET_ACCESS_KEY'],
+      process.env['AWS_SESSION_TOKEN'],
+    ].flatMap((secret) => secret ?? []),
   };
 }
 

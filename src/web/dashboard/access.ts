@@ -1,6 +1,6 @@
-/** Who may use the dashboard: passwords compared in constant time, and requests that other sites make in a viewer's name refused. */
+/** Who may use the dashboard, and requests that other sites make in a viewer's name refused. */
 
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { LitestreamError } from '../../base/errors.ts';
 import { textResponse } from './responses.ts';
 import { CSRF_HEADER } from './view/csrf-header.ts';
@@ -28,9 +28,22 @@ export function credentialsOf(env: Readonly<Record<string, string | undefined>>)
   throw new LitestreamError('config', 'set both LITESTREAM_USERNAME and LITESTREAM_PASSWORD, or neither');
 }
 
-/** The answer to who may not see the page; undefined for who may. Rejects as the function of the options does. */
-export async function refusal(request: Request, auth: Authentication): Promise<Response | undefined> {
-  if (auth === 'none') return undefined;
+/** The answer to who may not see the page; else what the viewer may do: everything, or with a hint only look. */
+export type Access = Response | Granted;
+
+export interface Granted {
+  /** How one gets to do something; undefined: the viewer may. */
+  readonly hint?: string;
+  /** To be set with the page. */
+  readonly cookie?: string;
+}
+
+/** Rejects as the function of the options does. */
+export async function accessOf(
+  request: Request,
+  auth: Exclude<Authentication, Credentials>,
+): Promise<Access> {
+  if (auth === 'none') return {};
   if (auth === undefined) {
     return textResponse(
       403,
@@ -38,23 +51,7 @@ export async function refusal(request: Request, auth: Authentication): Promise<R
         "or give createDashboard() its option auth ('none' behind a login of your own). /metrics and /healthz are open.",
     );
   }
-  if (typeof auth === 'function') {
-    return (await auth(request)) ? undefined : textResponse(403, 'You may not see this page.');
-  }
-  if (isRight(request.headers.get('authorization') ?? '', auth)) return undefined;
-  return textResponse(401, 'A user name and a password are needed.', {
-    'www-authenticate': 'Basic realm="litestream", charset="UTF-8"',
-  });
-}
-
-function isRight(header: string, { username, password }: Credentials): boolean {
-  const given = /^Basic +([A-Za-z0-9+/=]+)$/i.exec(header)?.[1] ?? '';
-  // Hashes have one length: neither it nor the place of the first difference can be measured.
-  const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
-  return timingSafeEqual(
-    hash(Buffer.from(given, 'base64').toString('utf8')),
-    hash(`${username}:${password}`),
-  );
+  return (await auth(request)) ? {} : textResponse(403, 'You may not see this page.');
 }
 
 /** The token that a page gets, and the cookie that it is compared with: the viewer's own if there is one. */
@@ -65,9 +62,13 @@ export function csrfToken(request: Request): { readonly token: string; readonly 
 }
 
 function cookieToken(request: Request): string | undefined {
-  const pairs = (request.headers.get('cookie') ?? '').split(/; */).map((pair) => pair.split('='));
-  const token = pairs.find(([name]) => name === CSRF_COOKIE)?.[1] ?? '';
+  const token = cookieOf(request, CSRF_COOKIE) ?? '';
   return TOKEN_PATTERN.test(token) ? token : undefined;
+}
+
+export function cookieOf(request: Request, name: string): string | undefined {
+  const pairs = (request.headers.get('cookie') ?? '').split(/; */).map((pair) => pair.split('='));
+  return pairs.find(([candidate]) => candidate === name)?.[1];
 }
 
 /**

@@ -7,6 +7,7 @@ import { type Logger, createLogger } from '../../base/logger.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
 import { openStore } from '../../storage/registry.ts';
 import { type Authentication, credentialsOf } from './access.ts';
+import type { LocalAccess } from './local-access.ts';
 import { type DashboardAppearance, type DashboardHandler, createHandler } from './handler.ts';
 import { ReplicatedSource } from './source.ts';
 
@@ -21,7 +22,7 @@ export interface DashboardOptions extends DashboardAppearance {
    * Who may see it: a name and a password, a function, or `'none'` behind a login of the application's. Default:
    * LITESTREAM_USERNAME and LITESTREAM_PASSWORD; without them nobody, except for `/metrics`, `/healthz` and `/readyz`.
    */
-  readonly auth?: Authentication;
+  readonly auth?: Authentication | LocalAccess;
   /** Shows everything and does nothing. */
   readonly readOnly?: boolean | undefined;
   /** Default: errors to standard error. */

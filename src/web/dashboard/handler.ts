@@ -2,11 +2,22 @@
 
 import { LitestreamError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { type Authentication, checkOrigin, checkSameSite, csrfToken, refusal } from './access.ts';
+import { isHost } from '../fetch-handler.ts';
+import {
+  type Access,
+  type Authentication,
+  type Granted,
+  checkOrigin,
+  checkSameSite,
+  csrfToken,
+} from './access.ts';
 import { Activities } from './activities.ts';
 import { type Asset, dashboardAssets, ownAsset } from './assets.ts';
 import { Feed } from './feed.ts';
+import { accessBy } from './gate.ts';
+import { LocalAccess } from './local-access.ts';
 import { ICON, page } from './page.ts';
+import { bodyOf } from './request-body.ts';
 import {
   describeError,
   errorResponse,
@@ -16,7 +27,7 @@ import {
   textResponse,
 } from './responses.ts';
 import type { DashboardSource, FileToSend } from './source.ts';
-import type { Activity } from './view/overview.ts';
+import type { Activity, Overview } from './view/overview.ts';
 
 export interface DashboardAppearance {
   /** Default: Litestream. */
@@ -33,7 +44,7 @@ export interface HandlerOptions extends DashboardAppearance {
   readonly source: DashboardSource;
   /** What the paths of requests begin with, such as `/admin/litestream`; default: nothing. */
   readonly basePath?: string | undefined;
-  readonly auth: Authentication;
+  readonly auth: Authentication | LocalAccess;
   /** Shows everything and does nothing. */
   readonly readOnly?: boolean | undefined;
   readonly logger: Logger;
@@ -48,7 +59,6 @@ export interface DashboardHandler {
 
 const ACTIONS = ['sync', 'snapshot', 'verify'] as const satisfies readonly Activity['action'][];
 const FOREVER = 'public, max-age=31536000, immutable';
-const MAX_BODY_BYTES = 16 * 1024;
 
 /** @throws LitestreamError 'not-found' when the package was not built */
 export function createHandler(options: HandlerOptions): DashboardHandler {
@@ -59,15 +69,17 @@ class Handler implements DashboardHandler {
   readonly #options: HandlerOptions;
   readonly #basePath: string;
   readonly #source: DashboardSource;
+  readonly #access: (request: Request) => Promise<Access>;
   readonly #activities: Activities;
   readonly #feed: Feed;
   readonly #assets: ReadonlyMap<string, Asset>;
-  readonly #page: Omit<Parameters<typeof page>[1], 'csrfToken'>;
+  readonly #page: Omit<Parameters<typeof page>[1], 'csrfToken' | 'hint'>;
   readonly #streams = new Set<ReadableStreamDefaultController<Uint8Array>>();
 
   constructor(options: HandlerOptions) {
     this.#options = options;
     this.#source = options.source;
+    this.#access = accessBy(options.auth);
     this.#basePath = (options.basePath ?? '').replace(/\/+$/, '');
     this.#activities = new Activities(options.source, () => {
       this.#feed.forgetTimelines();
@@ -109,16 +121,25 @@ class Handler implements DashboardHandler {
   }
 
   async #route(request: Request): Promise<Response> {
+    // A server that makes the address of it has another path than its application.
+    if (!isHost(request.headers.get('host') ?? 'localhost'))
+      return textResponse(400, 'The Host header is none.');
     const { pathname } = new URL(request.url);
     if (pathname === this.#basePath) return this.#addSlash(pathname);
     if (!pathname.startsWith(`${this.#basePath}/`)) return textResponse(404, 'There is nothing here.');
     const path = pathname.slice(this.#basePath.length + 1);
-    const open = await this.#openToAll(request, path);
+    const open = await this.#openToAll(request, path).catch((error: unknown) => {
+      this.#log(error);
+      return textResponse(503, 'not available: see the log');
+    });
     if (open) return open;
-    const refused = await refusal(request, this.#options.auth);
-    if (refused) return refused;
-    if (request.method === 'POST') return this.#act(request, path);
-    if (request.method === 'GET' || request.method === 'HEAD') return this.#show(request, path);
+    const { auth } = this.#options;
+    const access = await this.#access(request);
+    if (access instanceof Response) return access;
+    if (auth instanceof LocalAccess && path === 'login' && request.method === 'GET')
+      return auth.enter(request);
+    if (request.method === 'POST') return this.#act(request, path, access);
+    if (request.method === 'GET' || request.method === 'HEAD') return this.#show(request, path, access);
     return textResponse(405, 'That method is not allowed.', { allow: 'GET, HEAD, POST' });
   }
 
@@ -129,8 +150,8 @@ class Handler implements DashboardHandler {
   }
 
   /** What needs no password: it tells no secret and does nothing. */
-  async #openToAll({ method }: Request, path: string): Promise<Response | undefined> {
-    if (method !== 'GET' && method !== 'HEAD') return undefined;
+  async #openToAll(request: Request, path: string): Promise<Response | undefined> {
+    if (request.method !== 'GET' && request.method !== 'HEAD') return undefined;
     switch (path) {
       case 'metrics': {
         const metrics = await this.#source.metrics();
@@ -140,38 +161,72 @@ class Handler implements DashboardHandler {
       case 'healthz': {
         const { healthy, reason, running } = await this.#source.status();
         if (healthy) return textResponse(200, 'ok');
-        return textResponse(503, reason ?? (running ? 'not healthy' : 'no replicate is running'));
+        return this.#no(
+          request,
+          'not healthy',
+          reason ?? (running ? 'not healthy' : 'no replicate is running'),
+        );
       }
       case 'readyz': {
         const { running, databases } = await this.#source.status();
         const opening = databases.find(({ state }) => state === 'starting');
-        if (!running) return textResponse(503, 'no replicate is running');
-        return opening ? textResponse(503, `${opening.path} is starting`) : textResponse(200, 'ready');
+        if (running && !opening) return textResponse(200, 'ready');
+        return this.#no(
+          request,
+          'not ready',
+          opening ? `${opening.path} is starting` : 'no replicate is running',
+        );
       }
       default:
         return undefined;
     }
   }
 
-  async #show(request: Request, path: string): Promise<Response> {
+  /** Reasons name paths, hosts and users: strangers get none. Behind a login of the application's it is not known who asks. */
+  async #no(request: Request, word: string, reason: string): Promise<Response> {
+    if (this.#options.auth === 'none') return textResponse(503, word);
+    const access = await Promise.resolve(request)
+      .then(this.#access)
+      .catch(() => undefined);
+    const told = access !== undefined && !(access instanceof Response) && access.hint === undefined;
+    return textResponse(503, told ? reason : word);
+  }
+
+  async #show(request: Request, path: string, access: Granted): Promise<Response> {
     if (path.startsWith('assets/')) return this.#asset(path.slice('assets/'.length));
     switch (path) {
       case '': {
         const { token, cookie } = csrfToken(request);
-        const text = page(await this.#feed.overview(), { ...this.#page, csrfToken: token });
-        return htmlResponse(text, { 'set-cookie': cookie });
+        const hint = this.#options.readOnly === true ? undefined : access.hint;
+        const text = page(await this.#overview(access), { ...this.#page, hint, csrfToken: token });
+        const response = htmlResponse(text, { 'set-cookie': cookie });
+        if (access.cookie !== undefined) response.headers.append('set-cookie', access.cookie);
+        return response;
       }
       case 'events':
         return this.#events();
       case 'api/status':
         return jsonResponse(await this.#source.status());
       case 'api/overview':
-        return jsonResponse(await this.#feed.overview());
+        return jsonResponse(await this.#overview(access));
       case 'download':
-        return this.#download(request);
+        return this.#download(request, access);
       default:
         return textResponse(404, 'There is nothing here.');
     }
+  }
+
+  async #overview({ hint }: Granted): Promise<Overview> {
+    const overview = await this.#feed.overview();
+    return { ...overview, readOnly: overview.readOnly || hint !== undefined };
+  }
+
+  /** @throws LitestreamError 'permission' where nothing can be done */
+  #checkMayAct({ hint }: Granted): void {
+    if (this.#options.readOnly === true) {
+      throw new LitestreamError('permission', 'this dashboard only shows: nothing can be done from it');
+    }
+    if (hint !== undefined) throw new LitestreamError('permission', `that needs a login: ${hint}`);
   }
 
   #asset(name: string): Response {
@@ -180,15 +235,13 @@ class Handler implements DashboardHandler {
     return respond(200, asset.body, { 'content-type': asset.contentType, 'cache-control': FOREVER });
   }
 
-  async #act(request: Request, path: string): Promise<Response> {
+  async #act(request: Request, path: string, access: Granted): Promise<Response> {
     const name = path.startsWith('api/') ? path.slice('api/'.length) : '';
     const action = ACTIONS.find((candidate) => candidate === name);
     if (!action && !['plan', 'restore', 'cancel'].includes(name))
       return textResponse(404, 'There is nothing here.');
     checkSameSite(request);
-    if (this.#options.readOnly === true) {
-      throw new LitestreamError('permission', 'this dashboard only shows: nothing can be done from it');
-    }
+    this.#checkMayAct(access);
     const body = await bodyOf(request);
     if (action) {
       await this.#checkKnown(body.database);
@@ -206,9 +259,9 @@ class Handler implements DashboardHandler {
     throw new LitestreamError('not-found', `database ${database} is not configured here`);
   }
 
-  async #download(request: Request): Promise<Response> {
+  async #download(request: Request, access: Granted): Promise<Response> {
     checkOrigin(request);
-    if (this.#options.readOnly === true) throw new LitestreamError('permission', 'this dashboard only shows');
+    this.#checkMayAct(access);
     const query = new URL(request.url).searchParams;
     const file = await this.#source.download(query.get('database') ?? '', query.get('id') ?? '');
     return respond(200, bytesOf(file), {
@@ -252,22 +305,6 @@ class Handler implements DashboardHandler {
     const expected = error instanceof LitestreamError;
     this.#options.logger[expected ? 'debug' : 'error']('dashboard', { error: describeError(error) });
   }
-}
-
-/** @throws LitestreamError 'usage' */
-async function bodyOf(request: Request): Promise<{ readonly database: string }> {
-  const text = await request.text();
-  if (text.length > MAX_BODY_BYTES) throw new LitestreamError('usage', 'the request is too large');
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    throw new LitestreamError('usage', 'the request is not JSON');
-  }
-  const database =
-    typeof body === 'object' && body !== null ? (body as { database?: unknown }).database : undefined;
-  if (typeof database !== 'string') throw new LitestreamError('usage', 'the request must name a database');
-  return { ...(body as object), database };
 }
 
 function bytesOf({ stream }: FileToSend): ReadableStream<Uint8Array> {

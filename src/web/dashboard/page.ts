@@ -13,11 +13,13 @@ export interface PageOptions {
   readonly scripts: readonly Asset[];
   readonly styles: readonly Asset[];
   readonly csrfToken: string;
+  /** How to log in, as a sentence, for who may only look; undefined: nothing is said. */
+  readonly hint: string | undefined;
 }
 
 /** All addresses are relative: the page does not know under which prefix it is seen. */
 export function page(overview: Overview, options: PageOptions): string {
-  const { title, footer, logo, scripts, styles, csrfToken } = options;
+  const { title, footer, logo, scripts, styles, csrfToken, hint } = options;
   const nowMs = Date.parse(overview.at);
   const view = {
     zone: 'utc',
@@ -57,6 +59,13 @@ export function page(overview: Overview, options: PageOptions): string {
           >
           <nav aria-label="More"><a href="metrics">Metrics</a><a href="api/status">Status JSON</a></nav>
         </header>
+        ${
+          hint !== undefined &&
+          html`<p class="login" role="note">
+            <strong>This page only shows.</strong> To restore, download, verify or take a snapshot, log in:
+            ${hint}
+          </p>`
+        }
         <main id="main" tabindex="-1">${mainView(overview, view)}</main>
         <footer class="bottom">
           <p class="legend">
