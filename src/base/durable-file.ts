@@ -11,6 +11,7 @@ import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { throwIfAborted } from './concurrency.ts';
 import { systemCode } from './errors.ts';
+import { openFolder } from './own-file.ts';
 
 export interface Owner {
   readonly uid: number;
@@ -226,7 +227,8 @@ async function makeDirectory(path: string, mode: number): Promise<boolean> {
 }
 
 async function settleDirectory(path: string, mode: number, owner: Owner | undefined): Promise<void> {
-  const handle = await open(path, 'r');
+  // Somebody else may have put a link in its place meanwhile.
+  const handle = await openFolder(path);
   try {
     await handle.chmod(mode);
     if (owner !== undefined) await giveTo(handle, owner);

@@ -25,6 +25,7 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
     readonly parallelism: FlagSpec & { readonly kind: 'int' };
     readonly force: BoolFlag;
     readonly 'no-other-users': BoolFlag;
+    readonly 'allow-plaintext': BoolFlag;
     readonly 'best-effort': BoolFlag;
     readonly 'integrity-check': StringFlag;
     readonly mode: StringFlag;
@@ -96,6 +97,12 @@ export const RESTORE_FLAGS: typeof CONFIG_FLAGS &
     help:
       'With -force, on a disk that other machines may use as well (NFS, SMB, FUSE, virtiofs):\n' +
       'says that nothing has the database open, which locks cannot tell there.',
+  },
+  'allow-plaintext': {
+    kind: 'bool',
+    help:
+      'With age.identities, also reads generations that are not encrypted: those from before\n' +
+      'encryption was turned on.',
   },
   'best-effort': {
     kind: 'bool',

@@ -62,7 +62,7 @@ export async function openJob(context: CommandContext, options: JobOptions): Pro
 async function openReplicas(
   context: CommandContext,
   { database, replicas }: Target,
-  { replica: name }: RestoreFlags,
+  { replica: name, 'allow-plaintext': allowPlaintext }: RestoreFlags,
 ): Promise<{ name: string; store: ObjectStore }[]> {
   const { openStore } = await import('../storage/registry.ts');
   const all = database === undefined || name === undefined || name === '';
@@ -70,7 +70,12 @@ async function openReplicas(
   if (!all && selected.length === 0) context.logger.warn(replicaNotFound(name, database.path).message);
   const warn = (message: string): void => context.logger.warn(message);
   return Promise.all(
-    selected.map(async ({ name, store }) => ({ name, store: await openStore(store, { warn }) })),
+    selected.map(async ({ name, store: config }) => {
+      const { encryption } = config;
+      const lenient = allowPlaintext === true && encryption !== undefined;
+      const read = lenient ? { ...config, encryption: { ...encryption, allowPlaintext } } : config;
+      return { name, store: await openStore(read, { warn }) };
+    }),
   );
 }
 

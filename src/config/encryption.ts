@@ -19,7 +19,12 @@ export function encryptionFromSection(
       if (lines.length > 0) return lines;
       throw context.fail(`age.${name}: item ${at + 1} is empty`, age.startOf(name));
     });
-  const encryption = { recipients: keys('recipients'), identities: keys('identities') };
+  const allowPlaintext = age.bool('allow-plaintext') ?? false;
+  const encryption = {
+    recipients: keys('recipients'),
+    identities: keys('identities'),
+    ...(allowPlaintext ? { allowPlaintext } : {}),
+  };
   if (encryption.recipients.length + encryption.identities.length === 0) {
     throw context.fail(
       'age has neither recipients nor identities: nothing would be encrypted',

@@ -40,6 +40,12 @@ const AGE: SectionSpec = {
       defaultText: '',
       doc: 'Public keys (`age1…`) that backups are encrypted for; replicating needs at least one.',
     },
+    {
+      name: 'allow-plaintext',
+      kind: 'bool',
+      defaultText: 'false',
+      doc: 'Also reads generations that are not encrypted, [from before encryption was turned on](encryption.md#changing-keys-turning-it-on-and-off).',
+    },
   ],
 };
 

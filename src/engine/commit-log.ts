@@ -3,11 +3,12 @@
  * It is only ever a help: what cannot be written or read is replaced by the time of copying, and nothing waits for it.
  */
 
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, writeSync } from 'node:fs';
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { formatDuration } from '../base/duration.ts';
 import { systemCode } from '../base/errors.ts';
+import { openOwnFile } from '../base/own-file.ts';
 import { formatIndex } from '../format/names.ts';
 import type { CommitTime } from '../format/object-trailer.ts';
 import { xxh32 } from '../format/xxh32.ts';
@@ -127,7 +128,10 @@ export class CommitLog {
       if (file === undefined) return;
       // What is seen at the same time is one entry: nothing tells its commits apart.
       if (file.last?.timeMs === entry.timeMs) file.count--;
-      writeSync(file.fd, encodeRecord(entry), 0, RECORD_SIZE, file.count * RECORD_SIZE);
+      const at = file.count * RECORD_SIZE;
+      const written = writeSync(file.fd, encodeRecord(entry), 0, RECORD_SIZE, at);
+      // A disk that is full takes a part: the next entry is written over it.
+      if (written < RECORD_SIZE) return;
       file.count++;
       file.last = entry;
     } catch {
@@ -138,7 +142,7 @@ export class CommitLog {
   #open(index: number, count: number, last: CommitTime | undefined): void {
     this.close();
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    const fd = openSync(this.#pathOf(index), count === 0 ? 'w' : 'r+', 0o600);
+    const fd = openOwnFile(this.#pathOf(index), { fresh: count === 0, root: dirname(this.#directory) });
     this.#current = { index, fd, count, last };
   }
 

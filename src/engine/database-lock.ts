@@ -3,10 +3,11 @@
  * process ends, so a crash leaves nothing behind that somebody would have to remove.
  */
 
-import { type Stats, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { type Stats, readFileSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
+import { refuseLink, writeOwnFile } from '../base/own-file.ts';
 import { LockConnection } from '../sqlite/connection.ts';
 import { refuseOthers } from './other-replicators.ts';
 
@@ -28,6 +29,7 @@ export class DatabaseLock {
   constructor(metaPath: string, path: string, purpose: 'replicates' | 'restores' = 'replicates') {
     this.#metaPath = metaPath;
     this.#path = join(metaPath, LOCK_FILE);
+    refuseLink(this.#path);
     const isNewLock = statIfThere(this.#path) === undefined;
     try {
       this.#connection = new LockConnection(this.#path);
@@ -42,7 +44,7 @@ export class DatabaseLock {
     try {
       this.#stats = statIfThere(this.#path);
       if (purpose === 'replicates') refuseOthers(path, { metaPath, lockPath: this.#path, isNewLock });
-      writeFileSync(
+      writeOwnFile(
         join(metaPath, OWNER_FILE),
         `pid ${process.pid} on ${hostname()}${purpose === 'restores' ? ', which restores it' : ''}\n`,
       );

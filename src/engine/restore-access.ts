@@ -1,9 +1,10 @@
 /** Whose a restored file is and who may use it: as asked for, as it was, or as its folder suggests. */
 
-import { type FileHandle, chown, stat } from 'node:fs/promises';
+import { type FileHandle, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Owner } from '../base/durable-file.ts';
 import { systemCode, wrapError } from '../base/errors.ts';
+import { openFolder } from '../base/own-file.ts';
 
 const PRIVATE_MODE = 0o600;
 const GROUP_MODE = 0o660;
@@ -77,6 +78,8 @@ export async function giveAccess(
   await file.chmod(given || modeRequired ? mode : mode & ~GROUP_BITS);
   if (made.first === undefined) return;
   for (let folder = dirname(made.path); folder.length >= made.first.length; folder = dirname(folder)) {
-    await give(() => chown(folder, uid, gid));
+    // The folder itself, not what somebody has put in its place meanwhile.
+    const handle = await openFolder(folder);
+    await give(() => handle.chown(uid, gid)).finally(() => handle.close());
   }
 }

@@ -1,6 +1,7 @@
 /** Reads objects ahead of their use: in order, several requests at once, bounded in count and bytes. */
 
 import { Semaphore, allowManyListeners, linkSignals, throwIfAborted } from '../base/concurrency.ts';
+import { LitestreamError } from '../base/errors.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 
 /**
@@ -9,6 +10,8 @@ import type { ObjectStore } from '../storage/object-store.ts';
  */
 const WHOLE_LIMIT = 8 << 20;
 const RANGE_SIZE = 4 << 20;
+/** The largest object that any store takes: 5 TiB. */
+const MAX_OBJECT_SIZE = 5 * 2 ** 40;
 /** Bytes that are read ahead, all objects together. */
 const AHEAD_LIMIT = 48 << 20;
 /** Requests that are answered or under way, for each that may be under way. */
@@ -49,15 +52,16 @@ export function* fetchInOrder<T extends Fetchable>(
   // Every request listens to it.
   allowManyListeners(signal);
   const streams = ({ sizeBytes }: Fetchable): boolean => store.capabilities.local && sizeBytes > WHOLE_LIMIT;
-  const pieces = objects.map((object) => (streams(object) ? [] : piecesOf(object)));
-  const ahead = new ReadAhead(store, pieces.flat(), options.parallelism, signal);
+  const pieces = objects.map((object) => new Pieces(object, streams(object)));
+  const ahead = new ReadAhead(store, pieces, options.parallelism, signal);
   try {
     for (const [i, object] of objects.entries()) {
       throwIfAborted(options.signal);
       ahead.startMore();
-      const own = pieces[i] ?? [];
-      const body = streams(object) ? streamed(store, object.key, signal) : ahead.body(own);
-      yield { object, body: counted(body, object.sizeBytes, options.onBytes) };
+      const own = pieces[i];
+      const body =
+        own === undefined || streams(object) ? streamed(store, object.key, signal) : ahead.body(own);
+      yield { object, body: counted(body, object, options.onBytes) };
     }
   } finally {
     leaving.abort();
@@ -72,104 +76,149 @@ interface Piece {
   /** undefined: the whole object. */
   readonly range: { readonly start: number; readonly end: number } | undefined;
   readonly sizeBytes: number;
-  /** Once it was asked for and until it is used. */
-  data: Promise<Buffer> | undefined;
-  used: boolean;
 }
 
-function piecesOf({ key, sizeBytes }: Fetchable): Piece[] {
-  if (sizeBytes <= WHOLE_LIMIT) return [{ key, range: undefined, sizeBytes, data: undefined, used: false }];
-  const pieces: Piece[] = [];
-  for (let start = 0; start < sizeBytes; start += RANGE_SIZE) {
-    const end = Math.min(start + RANGE_SIZE, sizeBytes);
-    pieces.push({ key, range: { start, end }, sizeBytes: end - start, data: undefined, used: false });
+/** What the requests for one object read. Made when they are needed: a listing may say that it is of any size. */
+class Pieces {
+  readonly count: number;
+  /** Those before it are used up. */
+  used = 0;
+  /** What was asked for and not used, by the number of the piece. */
+  readonly asked: Map<number, Promise<Buffer>> = new Map();
+  readonly #object: Fetchable;
+
+  constructor(object: Fetchable, streamed: boolean) {
+    this.#object = object;
+    const { sizeBytes } = object;
+    const isWhole = sizeBytes <= WHOLE_LIMIT;
+    // What has a size that cannot be is refused when its turn comes, and nothing is asked for before.
+    const ahead = !streamed && isPossible(sizeBytes);
+    this.count = !ahead ? 0 : isWhole ? 1 : Math.ceil(sizeBytes / RANGE_SIZE);
   }
-  return pieces;
+
+  at(number: number): Piece {
+    const { key, sizeBytes } = this.#object;
+    if (sizeBytes <= WHOLE_LIMIT) return { key, range: undefined, sizeBytes };
+    const start = number * RANGE_SIZE;
+    const end = Math.min(start + RANGE_SIZE, sizeBytes);
+    return { key, range: { start, end }, sizeBytes: end - start };
+  }
 }
 
 /** Asks for pieces in their order as long as there is room for them. */
 class ReadAhead {
   readonly #store: ObjectStore;
-  readonly #pieces: readonly Piece[];
+  readonly #objects: readonly Pieces[];
   readonly #signal: AbortSignal;
   readonly #requests: Semaphore;
   readonly #limit: number;
-  /** The first piece that was not looked at yet. */
-  #next = 0;
+  /** The first piece that was not looked at yet: of which object, and its number. */
+  #object = 0;
+  #number = 0;
   /** What was asked for and not used. */
   #count = 0;
   #bytes = 0;
 
-  constructor(store: ObjectStore, pieces: readonly Piece[], parallelism: number, signal: AbortSignal) {
+  constructor(store: ObjectStore, objects: readonly Pieces[], parallelism: number, signal: AbortSignal) {
     this.#store = store;
-    this.#pieces = pieces;
+    this.#objects = objects;
     this.#signal = signal;
     this.#requests = new Semaphore(parallelism);
     this.#limit = parallelism * AHEAD_PER_REQUEST;
   }
 
   startMore(): void {
-    for (; this.#count < this.#limit; this.#next++) {
-      const piece = this.#pieces[this.#next];
-      if (piece === undefined) return;
-      if (this.#count > 0 && this.#bytes + piece.sizeBytes > AHEAD_LIMIT) return;
-      if (!piece.used) void this.#start(piece);
+    while (this.#count < this.#limit) {
+      const pieces = this.#objects[this.#object];
+      if (pieces === undefined) return;
+      const number = Math.max(this.#number, pieces.used);
+      if (number >= pieces.count) {
+        this.#object++;
+        this.#number = 0;
+        continue;
+      }
+      if (this.#count > 0 && this.#bytes + pieces.at(number).sizeBytes > AHEAD_LIMIT) return;
+      void this.#start(pieces, number);
+      this.#number = number + 1;
     }
   }
 
   /** The bytes of an object's pieces. What of them is not used makes room too. */
-  async *body(pieces: readonly Piece[]): AsyncGenerator<Uint8Array> {
+  async *body(pieces: Pieces): AsyncGenerator<Uint8Array> {
     try {
-      for (const piece of pieces) {
+      for (let number = 0; number < pieces.count; number++) {
         // Begun before its turn, it may be beyond what there is room for: one piece, since only one object is.
-        const data = await this.#start(piece);
-        this.#use(piece);
+        const data = await this.#start(pieces, number);
+        this.#use(pieces, number);
         this.startMore();
         yield data;
       }
     } finally {
-      for (const piece of pieces) this.#use(piece);
+      for (const number of [...pieces.asked.keys()]) this.#use(pieces, number);
+      pieces.used = pieces.count;
     }
   }
 
-  #start(piece: Piece): Promise<Buffer> {
-    if (piece.data === undefined) {
-      this.#count++;
-      this.#bytes += piece.sizeBytes;
-      piece.data = this.#requests.run(() => this.#read(piece), { signal: this.#signal });
-      // Whoever comes to it awaits it; nobody does when the restore has failed before.
-      piece.data.catch(() => undefined);
-    }
-    return piece.data;
+  #start(pieces: Pieces, number: number): Promise<Buffer> {
+    const known = pieces.asked.get(number);
+    if (known !== undefined) return known;
+    const piece = pieces.at(number);
+    this.#count++;
+    this.#bytes += piece.sizeBytes;
+    const data = this.#requests.run(() => this.#read(piece), { signal: this.#signal });
+    pieces.asked.set(number, data);
+    // Whoever comes to it awaits it; nobody does when the restore has failed before.
+    data.catch(() => undefined);
+    return data;
   }
 
-  #use(piece: Piece): void {
-    if (piece.data !== undefined) {
+  #use(pieces: Pieces, number: number): void {
+    if (pieces.asked.delete(number)) {
       this.#count--;
-      this.#bytes -= piece.sizeBytes;
+      this.#bytes -= pieces.at(number).sizeBytes;
     }
-    piece.data = undefined;
-    piece.used = true;
+    pieces.used = Math.max(pieces.used, number + 1);
   }
 
-  async #read({ key, range }: Piece): Promise<Buffer> {
+  async #read({ key, range, sizeBytes }: Piece): Promise<Buffer> {
     const { stream } = await this.#store.get(key, { signal: this.#signal, range });
     const chunks: Uint8Array[] = [];
-    for await (const chunk of stream) chunks.push(chunk);
+    let received = 0;
+    for await (const chunk of stream) {
+      received += chunk.byteLength;
+      if (received > sizeBytes) throw changedSize(key);
+      chunks.push(chunk);
+    }
     return Buffer.concat(chunks);
   }
 }
 
+function isPossible(sizeBytes: number): boolean {
+  return sizeBytes >= 0 && sizeBytes <= MAX_OBJECT_SIZE;
+}
+
+function changedSize(key: string): LitestreamError {
+  const message = `object ${key} is larger than the store said when it listed it: something wrote it anew, or the store is wrong; try again`;
+  return new LitestreamError('io', message);
+}
+
+/** The chunks of an object, as long as they are no more than it was listed with. */
 async function* counted(
   chunks: AsyncIterable<Uint8Array>,
-  sizeBytes: number,
+  { key, sizeBytes }: Fetchable,
   onBytes: FetchOptions['onBytes'],
 ): AsyncGenerator<Uint8Array> {
+  if (!isPossible(sizeBytes)) {
+    throw new LitestreamError(
+      'io',
+      `the store says that object ${key} has ${sizeBytes} bytes, more than an object can have: check the store`,
+    );
+  }
   let left = sizeBytes;
   for await (const chunk of chunks) {
-    const count = Math.min(chunk.byteLength, left);
-    left -= count;
-    onBytes?.(count);
+    if (chunk.byteLength > left) throw changedSize(key);
+    left -= chunk.byteLength;
+    onBytes?.(chunk.byteLength);
     yield chunk;
   }
   // What is stored encrypted holds less than its size.

@@ -4,6 +4,7 @@ import { Semaphore } from '../base/concurrency.ts';
 import { hasCode, wrapError, type LitestreamError } from '../base/errors.ts';
 import type { Position } from '../format/position.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { isPlaintextRefusal } from '../base/plaintext-refusal.ts';
 import { listGenerations, listSegments, listSnapshots } from './catalog.ts';
 import type { PathFinder } from './path-finder.ts';
 import { readOrigin } from './read-origin.ts';
@@ -75,18 +76,19 @@ function generationsOf(listed: readonly ReplicaListing[]): ReadonlySet<string> {
 async function addReach(
   replicas: readonly NamedStore[],
   { listed, failed }: Listings,
-  { target, parallelism, signal, finder }: ListOptions,
+  { target, parallelism, signal, finder, generation: asked }: ListOptions,
 ): Promise<Listings> {
   const requests = new Semaphore(parallelism);
   const isExact = target.timestamp !== undefined || target.upTo !== undefined;
   // Which of them is the latest.
   const isOrdered = target.upTo === undefined && generationsOf(listed).size > 1;
   const lenient = target.bestEffort === true || (!isExact && generationsOf(listed).size === 1);
+  const refused: { name: string; error: LitestreamError }[] = [];
   const outcomes = await Promise.allSettled(
     listed.map(async ({ name, generations }) => {
       const store = replicas.find((replica) => replica.name === name)?.store;
       if (store === undefined) return { name, generations };
-      const read = async (all: GenerationListing): Promise<GenerationListing> => {
+      const read = async (all: GenerationListing): Promise<GenerationListing | undefined> => {
         const listing = finder?.follow(name, all) ?? all;
         const reading = (): Promise<Reach | undefined> => readReach(store, listing, target, signal);
         const origin = isOrdered
@@ -98,12 +100,21 @@ async function addReach(
           if (error instanceof GapError && finder && (await findWay(finder, { name, store }, error.start))) {
             return await read(all);
           }
+          // One that may be anybody's is never chosen among others; what it is named for is told by its own failure.
+          if (asked === undefined && isPlaintextRefusal(error)) {
+            refused.push({
+              name: `${name}, generation ${all.generation}`,
+              error: wrapError(error, 'left out'),
+            });
+            return undefined;
+          }
           // Then its objects are of the times that the store gives them.
           if (lenient && hasCode(error, 'corrupt', 'unsupported', 'gap')) return { ...listing, origin };
           throw error;
         }
       };
-      return { name, generations: await Promise.all(generations.map(read)) };
+      const readable = await Promise.all(generations.map(read));
+      return { name, generations: readable.filter((listing) => listing !== undefined) };
     }),
   );
   const reaching: ReplicaListing[] = [];
@@ -118,7 +129,7 @@ async function addReach(
     if (hasCode(error, 'aborted')) throw error;
     failedNow.push({ name, error });
   }
-  return { listed: reaching, failed: failedNow };
+  return { listed: reaching, failed: [...failedNow, ...refused] };
 }
 
 /** Whether there is a way where something seems to be missing, which was not known. */

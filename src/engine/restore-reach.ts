@@ -9,6 +9,7 @@ import { snapshotKey } from '../format/names.ts';
 import type { CommitTime, SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
 import { checksumsEqual } from '../sqlite/wal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { isPlaintextRefusal } from '../base/plaintext-refusal.ts';
 import { type SegmentInfo, type SnapshotInfo, thereFromMs } from './catalog.ts';
 import {
   type GenerationListing,
@@ -144,7 +145,7 @@ class ReachReader {
     const said = read().then(
       (trailer) => ({ trailer, damage: undefined }),
       (error: unknown) => {
-        if (!hasCode(error, 'corrupt', 'unsupported')) throw error;
+        if (!hasCode(error, 'corrupt', 'unsupported') || isPlaintextRefusal(error)) throw error;
         return { trailer: undefined, damage: error };
       },
     );

@@ -6,7 +6,7 @@
  */
 
 import { constants, existsSync } from 'node:fs';
-import { type FileHandle, copyFile, link, lstat, open, rm } from 'node:fs/promises';
+import { type FileHandle, copyFile, link, lstat, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { NO_LINKS, syncDirectory, syncFile } from '../base/durable-file.ts';
@@ -187,8 +187,17 @@ async function refuseTaken(path: string): Promise<void> {
 async function copyWhole(path: string, target: string): Promise<void> {
   try {
     await copyFile(path, target, constants.COPYFILE_EXCL);
+    const { uid, gid } = await stat(path);
     const file = await open(target, 'r+');
-    await syncFile(file).finally(() => file.close());
+    try {
+      // Only root can give files away.
+      await file.chown(uid, gid).catch((error: unknown) => {
+        if (systemCode(error) !== 'EPERM') throw error;
+      });
+      await syncFile(file);
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') await rm(target, { force: true });
     throw error;

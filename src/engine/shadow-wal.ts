@@ -4,13 +4,14 @@
  * start. It knows files and chains of frames; what is committed, the follower tells it.
  */
 
-import { type Stats, closeSync, fstatSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
-import { open, readFile, readdir, rm, stat, truncate } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type Stats, closeSync, fstatSync, ftruncateSync, statSync, writeSync } from 'node:fs';
+import { open, readFile, readdir, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { readBootId } from '../base/boot-id.ts';
 import { makeDirectories, syncFile, writeFileDurably } from '../base/durable-file.ts';
 import { LitestreamError, assert, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import { greatestOf } from '../base/extremes.ts';
+import { cutOwnFile, openOwnFile } from '../base/own-file.ts';
 import { isGeneration, newGeneration, parseShadowName, shadowName } from '../format/names.ts';
 import type { CommitTime } from '../format/object-trailer.ts';
 import type { Origin } from '../format/origin-frame.ts';
@@ -172,7 +173,7 @@ export class ShadowWal {
     await shadow.#recoverTimes();
     if (!sameBoot) await shadow.#noteBoot();
     // Frames behind the last commit were still being copied when the process died.
-    await truncate(shadow.pathOf(newest), chain.offset);
+    cutOwnFile(shadow.pathOf(newest), chain.offset);
     return { kind: 'loaded', shadow, chain };
   }
 
@@ -232,8 +233,9 @@ export class ShadowWal {
       if (this.#current?.index !== index) {
         if (this.#current) closeSync(this.#current.fd);
         this.#current = undefined;
+        const root = dirname(this.#generationsPath);
         // Not truncated: a chain that continues after a restart appends to what is there.
-        this.#current = { index, fd: openSync(this.pathOf(index), position === 0 ? 'w' : 'r+', 0o600) };
+        this.#current = { index, fd: openOwnFile(this.pathOf(index), { fresh: position === 0, root }) };
         this.#written = 0;
       }
       this.#written = Math.max(this.#written, position + data.byteLength);

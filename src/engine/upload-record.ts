@@ -4,9 +4,9 @@
  * and a list that shows less than was stored is not to be believed.
  */
 
-import { writeFile } from 'node:fs/promises';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { writeOwnFile } from '../base/own-file.ts';
 import { readReplicaRecord, recordPath } from './replica-record.ts';
 import type { SegmentRange } from './replica-segment.ts';
 import type { StoredSummary } from './stored-objects.ts';
@@ -46,13 +46,14 @@ export class UploadRecord {
    * To be called before `range` is sent. It must outlive the process, not the machine: until that runs again, no request
    * is left. Never rejects: replication without it is better than none.
    */
-  async sending(range: SegmentRange, before: StoredSummary | undefined): Promise<void> {
+  sending(range: SegmentRange, before: StoredSummary | undefined): Promise<void> {
     const record: SentSegment = { ...range, before };
     try {
-      await writeFile(recordPath(this.#metaPath, 'upload', this.#replica), `${JSON.stringify(record)}\n`);
+      writeOwnFile(recordPath(this.#metaPath, 'upload', this.#replica), `${JSON.stringify(record)}\n`);
     } catch (error) {
       this.#logger.warn('cannot remember what is being stored', { error: messageOf(error) });
     }
+    return Promise.resolve();
   }
 
   async #read(): Promise<SentSegment | undefined> {

@@ -264,9 +264,12 @@ export interface Lz4End {
   readonly contentChecksum: number | undefined;
   /** Size of the content, if the frame announces it. */
   readonly announcedSizeBytes: number | undefined;
-  /** The skippable frames after the data frame, from their magic number on. */
+  /** The last two skippable frames after the data frame, from their magic number on; of any number. */
   readonly skippable: readonly Uint8Array[];
 }
+
+/** Skippable frames that are told: what an object says of itself, and what stands before it. */
+const TOLD_FRAMES = 2;
 
 /** Blocks that a thread has before it, at least and at most; between that, as many as have QUEUED_BYTES. */
 const MIN_QUEUED = 2;
@@ -403,6 +406,7 @@ export async function* decodeLz4Frame(
       if (value.kind === 'start' && value.contentSizeBytes !== undefined) onSize?.(value.contentSizeBytes);
       if (value.kind === 'block') reader.add(value.block);
       if (value.kind === 'skippable') skippable.push(value.frame);
+      if (skippable.length > TOLD_FRAMES) skippable.shift();
       while (value.kind === 'end' || reader.full) {
         const content = await reader.next();
         if (content === undefined) break;

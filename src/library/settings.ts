@@ -34,7 +34,11 @@ export interface ReplicaSettings {
   readonly 'key-path'?: string;
   readonly 'key-passphrase'?: string;
   readonly 'host-key'?: string;
-  readonly age?: { readonly identities?: readonly string[]; readonly recipients?: readonly string[] };
+  readonly age?: {
+    readonly identities?: readonly string[];
+    readonly recipients?: readonly string[];
+    readonly 'allow-plaintext'?: boolean;
+  };
 }
 
 export interface DatabaseSettings {

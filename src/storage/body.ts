@@ -65,7 +65,10 @@ export interface ExpectedBody {
   readonly toError: (error: unknown, what: string) => LitestreamError;
 }
 
-/** The chunks of a body that comes over a network: one cut short rejects with 'unavailable', naming the byte. */
+/**
+ * The chunks of a body that comes over a network: one cut short rejects with 'unavailable', naming the byte; one that
+ * gives more than was announced with 'io', before that is handed out.
+ */
 export async function* complete(
   stream: AsyncIterable<Uint8Array>,
   { sizeBytes, what, signal, toError }: ExpectedBody,
@@ -74,6 +77,12 @@ export async function* complete(
   try {
     for await (const chunk of abortable(stream, signal)) {
       received += chunk.length;
+      if (received > sizeBytes) {
+        throw new LitestreamError(
+          'io',
+          `${what}: the store sends more than the ${sizeBytes} bytes it announced`,
+        );
+      }
       yield chunk;
     }
   } catch (error) {

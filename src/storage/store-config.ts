@@ -6,6 +6,8 @@ export interface EncryptionConfig {
   readonly recipients: readonly string[];
   /** Secret keys (`AGE-SECRET-KEY-1…`) that objects are decrypted with; without one they are got as they are stored. */
   readonly identities: readonly string[];
+  /** Objects that are not encrypted are read too, though there are identities: those from before. */
+  readonly allowPlaintext?: boolean | undefined;
 }
 
 interface AnyStoreConfig {

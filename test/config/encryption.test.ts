@@ -45,6 +45,18 @@ it('takes keys in lists, from variables, and whole key files', async () => {
   expect(plain.databases[0]?.replicas[0]?.store).not.toHaveProperty('encryption');
 });
 
+it('reads plaintext only when it says so', async () => {
+  const age = `        age:\n          identities: [${key.identity}]\n`;
+  const encryptionOf = async (text: string): Promise<unknown> =>
+    (await load(text)).databases[0]?.replicas[0]?.store.encryption;
+  expect(await encryptionOf(age)).toEqual({ recipients: [], identities: [key.identity] });
+  expect(await encryptionOf(`${age}          allow-plaintext: false\n`)).not.toHaveProperty('allowPlaintext');
+  expect(await encryptionOf(`${age}          allow-plaintext: true\n`)).toHaveProperty(
+    'allowPlaintext',
+    true,
+  );
+});
+
 it('refuses what would encrypt nothing', async () => {
   expect(await refused('        age: {recipients: []}\n')).toContain(
     'age has neither recipients nor identities: nothing would be encrypted',

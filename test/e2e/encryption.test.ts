@@ -171,6 +171,92 @@ describe('a host with recipients only', () => {
   });
 });
 
+/** Waits until `replicate` has stored every commit. */
+async function allStored(rig: Rig, config: string): Promise<void> {
+  await until(async () => {
+    const args = ['sync', '-wait', '-config', config, rig.database];
+    return (await runLitestream({ binary: 'ours', args })).code === 0;
+  });
+}
+
+describe('a replica that was begun without encryption, and goes on with it', () => {
+  it('restores what is encrypted, and what is from before when asked', async () => {
+    await withRig(async (rig) => {
+      const app = await markedApplication(rig);
+      const plain = await rig.replicate({ replica: [`path: ${rig.replica}`, 'sync-interval: 20ms'] });
+      await allStored(rig, await rig.config({ replica: [`path: ${rig.replica}`] }));
+      await plain.stop();
+      const then = new Date().toISOString();
+      const before = await rig.restored();
+      const first = (await rig.generation()) ?? '';
+      const keys = { recipients: [key], identities: [key] };
+      const litestream = await rig.replicate({ replica: encrypted(rig, keys) });
+      await mark(app, 10);
+      const config = await restoring(rig, key);
+      await allStored(rig, config);
+      await litestream.stop();
+      const generations = await fs.readdir(join(rig.replica, 'generations'));
+      expect(generations).toHaveLength(2);
+      expect(await compareDatabases(rig.database, await rig.restored({ config }))).toBeUndefined();
+
+      for (const args of [
+        ['-timestamp', then],
+        ['-generation', first],
+      ]) {
+        const refused = await rig.restore({ config, args });
+        expect(refused.code).toBe(1);
+        expect(`${refused.stdout}${refused.stderr}`).toMatch(
+          /not encrypted.*or it is from before encryption was turned on.*-allow-plaintext, or age.allow-plaintext/,
+        );
+        await expect(fs.stat(refused.path)).rejects.toThrow('ENOENT');
+        const asked = await rig.restored({ config, args: [...args, '-allow-plaintext'] });
+        expect(await compareFiles(before, asked)).toBeUndefined();
+        const configured = [...encrypted(rig, { identities: [key] }), '  allow-plaintext: true'];
+        const lenient = await rig.config({ replica: configured });
+        const read = await rig.restored({ config: lenient, args });
+        expect(await compareFiles(before, read)).toBeUndefined();
+      }
+    });
+  });
+
+  it('does not restore what somebody else puts there, alone or among what is encrypted', async () => {
+    await withRig(async (rig) => {
+      const app = await markedApplication(rig);
+      const litestream = await rig.replicate({
+        replica: encrypted(rig, { recipients: [key], identities: [key] }),
+      });
+      const config = await restoring(rig, key);
+      await allStored(rig, config);
+      await litestream.stop();
+      const ours = (await rig.generation()) ?? '';
+      // Another database's, unencrypted, and newer than ours.
+      const theirs = `${rig.replica}-theirs`;
+      await mark(app, 10);
+      const plain = await rig.replicate({ replica: [`path: ${theirs}`, 'sync-interval: 20ms'] });
+      await allStored(rig, await rig.config({ replica: [`path: ${theirs}`] }));
+      await plain.stop();
+      const generations = join(theirs, 'generations');
+      const [planted = ''] = await fs.readdir(generations);
+      const folder = join(rig.replica, 'generations', 'eeeeeeeeeeeeeeee');
+      await fs.cp(join(generations, planted), folder, { recursive: true });
+      const alone = await rig.restore({ config, args: ['-generation', 'eeeeeeeeeeeeeeee'] });
+      expect(alone.code).toBe(1);
+      expect(`${alone.stdout}${alone.stderr}`).toMatch(/not encrypted.*somebody has put it there/);
+
+      // In our generation, as the snapshot.
+      await fs.rm(folder, { recursive: true });
+      const snapshots = join(rig.replica, 'generations', ours, 'snapshots');
+      const [name = ''] = await fs.readdir(snapshots);
+      await fs.cp(join(generations, planted, 'snapshots', '00000000.snapshot.lz4'), join(snapshots, name));
+      for (const args of [[], ['-allow-plaintext']]) {
+        const among = await rig.restore({ config, args });
+        expect(among.code, `${among.stdout}${among.stderr}`).toBe(1);
+        expect(`${among.stdout}${among.stderr}`).toMatch(/not encrypted|some are not/);
+      }
+    });
+  });
+});
+
 describe('an identity that is another one', () => {
   it('restores nothing, and is named by its public key', async () => {
     await withRig(async (rig) => {

@@ -166,6 +166,15 @@ describe('decoding', () => {
     expect(Buffer.from(decodeLz4FrameBytes(frame)).toString()).toBe('x');
   });
 
+  it('keeps no more than the last two skippable frames, however many there are', async () => {
+    const numbered = (number: number): Buffer => Buffer.from([0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, number]);
+    const behind = Array.from({ length: 100 }, (_, number) => numbered(number));
+    const frame = Buffer.concat([encodeLz4FrameBytes(Buffer.from('x')), ...behind]);
+    let told: readonly Uint8Array[] = [];
+    await collect(decodeLz4Frame(chunksOf(frame, 50), { onEnd: ({ skippable }) => (told = skippable) }));
+    expect(told).toEqual(behind.slice(-2));
+  });
+
   it('releases the source when abandoned', async () => {
     const frame = encodeLz4FrameBytes(mixed(5 * LZ4_BLOCK_SIZE));
     let released = false;

@@ -11,7 +11,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, normalize } from 'node:path';
 import ssh2 from 'ssh2';
-import type { Attributes, AuthContext, Connection, SFTPWrapper, Server } from 'ssh2';
+import type { FileEntry, Attributes, AuthContext, Connection, SFTPWrapper, Server } from 'ssh2';
 import { systemCode } from '../../src/base/errors.ts';
 
 export type SftpOperation =
@@ -73,6 +73,8 @@ export interface Space {
 interface Folder {
   readonly path: string;
   names: string[] | undefined;
+  /** Batches that were given. */
+  batches: number;
 }
 
 const STATUS = { ok: 0, endOfFile: 1, noSuchFile: 2, permissionDenied: 3, failure: 4, unsupported: 8 };
@@ -113,6 +115,8 @@ export class SftpServer {
   readonly refusals: string[] = [];
   /** Decides on each request before it is served. */
   onRequest: (request: SftpRequest) => SftpFault = () => 'pass';
+  /** Lies about folders: gives each batch of entries of a folder, undefined at its end. */
+  inventedEntries: ((folder: string, batch: number) => FileEntry[] | undefined) | undefined;
   space: Space = { freeBytes: 1e9, freeFiles: 1e6, readOnly: false };
   /** Bytes that one read gives at most. */
   mostBytesRead = Infinity;
@@ -284,8 +288,8 @@ class SftpConversation {
     sftp.on('OPENDIR', (id, path) =>
       this.#on(id, 'OPENDIR', path, async () => {
         const local = this.#local(path);
-        const names = await readdir(local);
-        sftp.handle(id, this.#keep({ path: local, names }));
+        const names = this.#server.inventedEntries === undefined ? await readdir(local) : [];
+        sftp.handle(id, this.#keep({ path: local, names, batches: 0 }));
       }),
     );
     sftp.on('READDIR', (id, handle) => this.#on(id, 'READDIR', '', () => this.#readFolder(id, handle)));
@@ -362,6 +366,12 @@ class SftpConversation {
   async #readFolder(id: number, handle: Buffer): Promise<void> {
     const folder = this.#files.get(handle.toString());
     if (folder === undefined || 'fd' in folder) throw new Error('no such handle');
+    if (this.#server.inventedEntries !== undefined) {
+      const invented = this.#server.inventedEntries(folder.path, folder.batches++);
+      if (invented === undefined) this.#status(id, STATUS.endOfFile);
+      else this.#sftp.name(id, invented);
+      return;
+    }
     const names = folder.names?.splice(0, 100) ?? [];
     if (names.length === 0) {
       this.#status(id, STATUS.endOfFile);

@@ -9,7 +9,7 @@ import type {
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
-import { boundsOf } from '../byte-range.ts';
+import { boundsOf, checkRangeSize } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import { objectExists } from '../object-exists.ts';
 import type {
@@ -21,6 +21,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { PageOrder } from '../page-order.ts';
 import { PARTS_AT_ONCE } from '../part-sender.ts';
 import { putBody } from '../put-body.ts';
 import type { Put } from '../put-body.ts';
@@ -41,6 +42,12 @@ const PAGE_SIZE = 1000;
 /** Opens a container as an object store. Sends nothing before the first call. */
 export function openAbsStore(config: AbsStoreConfig, timeouts: AbsTimeouts = DEFAULT_TIMEOUTS): ObjectStore {
   return new AbsStore(config, timeouts);
+}
+
+/** What a page of either kind of listing holds. */
+interface Page {
+  readonly continuationToken?: string;
+  readonly segment: { readonly blobItems: readonly { readonly name: string }[] };
 }
 
 class AbsStore implements ObjectStore {
@@ -90,7 +97,7 @@ class AbsStore implements ObjectStore {
   }
 
   /** The pages of a listing; `open` begins it at a marker. */
-  async *#pages<P extends { readonly continuationToken?: string }>(
+  async *#pages<P extends Page>(
     prefix: string,
     signal: AbortSignal | undefined,
     open: (
@@ -100,6 +107,7 @@ class AbsStore implements ObjectStore {
     ) => AsyncIterator<P>,
   ): AsyncGenerator<P, void, undefined> {
     const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    const order = new PageOrder(what);
     let continuationToken: string | undefined;
     do {
       const marker = {
@@ -113,8 +121,10 @@ class AbsStore implements ObjectStore {
         signal,
       );
       if (page.done === true) return;
-      yield page.value;
-      continuationToken = page.value.continuationToken;
+      const { value } = page;
+      continuationToken = value.continuationToken;
+      order.add(value.segment.blobItems[0]?.name, continuationToken);
+      yield value;
     } while (continuationToken !== undefined && continuationToken !== '');
   }
 
@@ -155,12 +165,12 @@ class AbsStore implements ObjectStore {
         return { sizeBytes: 0, stream: nothing() };
       throw error;
     }
-    return this.#bodyOf(answer, start > 0 || end !== Infinity, what, signal);
+    return this.#bodyOf(answer, range, what, signal);
   }
 
   #bodyOf(
     answer: BlobDownloadResponseParsed,
-    ranged: boolean,
+    range: GetOptions['range'],
     what: string,
     signal: AbortSignal | undefined,
   ): ObjectBody {
@@ -171,9 +181,14 @@ class AbsStore implements ObjectStore {
     if (stream === undefined || sizeBytes === undefined) {
       throw new LitestreamError('io', `${what}: the answer has no body or no length: check endpoint`);
     }
-    if (ranged && answer.contentRange === undefined) {
+    try {
+      if (range !== undefined && answer.contentRange === undefined) {
+        throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
+      }
+      checkRangeSize(range, sizeBytes, what);
+    } catch (error) {
       stream.destroy();
-      throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
+      throw error;
     }
     const toError = (error: unknown, place: string): LitestreamError =>
       absError(error, place, this.#session.target, signal);

@@ -19,6 +19,7 @@ import { newAgents } from './agents.ts';
 import type { AbsTimeouts } from './agents.ts';
 import { newDefaultCredential } from './credential.ts';
 import type { AbsTarget } from './errors.ts';
+import { BoundedHttpClient } from './http-client.ts';
 
 export const DEFAULT_TIMEOUTS: AbsTimeouts = { connectMs: 10_000, idleMs: 30_000 };
 
@@ -54,6 +55,7 @@ export function connect(config: AbsStoreConfig, timeouts: AbsTimeouts): Connecti
   // Retries are ours: the decorator's, and each part's.
   const pipeline = newPipeline(credentialOf(config, url, timeouts), {
     retryOptions: { maxTries: 1 },
+    httpClient: new BoundedHttpClient(),
     // Of the environment's proxies the SDK has rules of its own, and throws at what it cannot read: our agents know better.
     proxyOptions: { host: 'http://localhost', port: 80 },
   });

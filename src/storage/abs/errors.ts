@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
+import { ANSWER_TOO_LONG, explainTooLong } from '../answer-limit.ts';
 import {
   explainNoAnswer,
   firstCause,
@@ -109,6 +110,8 @@ function explain(failure: Failure, target: AbsTarget): Explanation {
       return { code: 'config', advice: `${container} is not a valid name: check bucket (${detail})` };
     case 'ERR_INVALID_URL':
       return { code: 'config', advice: `the endpoint of ${container} is not a URL: check endpoint` };
+    case ANSWER_TOO_LONG:
+      return explainTooLong(container);
     case 'BlobImmutableDueToPolicy':
       return { code: 'permission', advice: `a policy of ${container} keeps the object as it is (${detail})` };
     case 'BlobArchived':

@@ -16,6 +16,7 @@ import type {
   ObjectStore,
   PutOptions,
 } from '../object-store.ts';
+import { plaintextRefusal } from '../../base/plaintext-refusal.ts';
 import type { EncryptionConfig } from '../store-config.ts';
 import { MAX_HEAD_SIZE, parseHead } from './head.ts';
 import { checkKeys, newHeader, openHeader } from './keys.ts';
@@ -52,6 +53,8 @@ class EncryptingStore extends ForwardingStore {
   readonly #config: EncryptionConfig;
   /** By key, the latest last; 'plain' for objects that are not encrypted. */
   readonly #payloads = new Map<string, Payload | 'plain'>();
+  /** Whether what was read of a folder is not encrypted. */
+  readonly #plainFolders = new Map<string, boolean>();
 
   constructor(store: ObjectStore, config: EncryptionConfig) {
     // What putIfAbsent puts would not be encrypted.
@@ -82,6 +85,7 @@ class EncryptingStore extends ForwardingStore {
     const nonce = randomBytes(NONCE_SIZE);
     const payload = payloadKey(fileKey, nonce);
     this.#payloads.delete(key);
+    this.#plainFolders.set(folderOf(key), false);
     if (body instanceof Uint8Array) {
       const sealed = Buffer.concat([header, nonce, ...sealBytes(body, payload)]);
       return this.inner.put(key, sealed, { ...options, sizeHintBytes: sealed.byteLength });
@@ -111,6 +115,7 @@ class EncryptingStore extends ForwardingStore {
     const iterator = body.stream[Symbol.asyncIterator]();
     try {
       const { data, payload } = await this.#readHead(iterator);
+      this.#checkKind(key, payload);
       if (payload === 'plain') return { sizeBytes: body.sizeBytes, stream: rest(data, iterator) };
       const sizeBytes = contentSizeOf(body.sizeBytes - payload.at);
       const sealed = rest(data.subarray(payload.at), iterator);
@@ -171,8 +176,22 @@ class EncryptingStore extends ForwardingStore {
       payload = await this.#parse(Buffer.from(await collect(stream)), complete);
       if (payload) break;
     }
+    this.#checkKind(key, payload ?? 'plain');
     this.#remember(key, payload ?? 'plain');
     return payload ?? 'plain';
+  }
+
+  /**
+   * Whoever may write to the store could put plaintext of his own in the place of what is encrypted, without knowing for
+   * whom: it is read only when it is asked for, and never in one folder with encrypted objects.
+   */
+  #checkKind(key: string, payload: Payload | 'plain'): void {
+    const isPlain = payload === 'plain';
+    if (isPlain && this.#config.allowPlaintext !== true) throw plaintextRefusal();
+    const folder = folderOf(key);
+    const before = this.#plainFolders.get(folder) ?? isPlain;
+    if (before !== isPlain) throw mixed(folder);
+    this.#plainFolders.set(folder, isPlain);
   }
 
   #remember(key: string, payload: Payload | 'plain'): void {
@@ -201,6 +220,18 @@ class EncryptingStore extends ForwardingStore {
     const fileKey = await openHeader(header, this.#config.identities);
     return { at: header.byteLength + nonce.byteLength, key: payloadKey(fileKey, nonce) };
   }
+}
+
+/** Of a key, its first two parts: what a replica keeps together, a generation. */
+function folderOf(key: string): string {
+  return key.split('/').slice(0, 2).join('/');
+}
+
+function mixed(folder: string): LitestreamError {
+  return new LitestreamError(
+    'corrupt',
+    `some objects of ${folder} are encrypted and some are not: somebody else has put objects there`,
+  );
 }
 
 async function* preceded(

@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
+import { ANSWER_TOO_LONG, explainTooLong } from '../answer-limit.ts';
 import {
   connectionFault,
   explainNoAnswer,
@@ -179,6 +180,7 @@ export function isPreconditionFailed(error: unknown): boolean {
 
 function explainConnection(code: string, detail: string, target: GcsTarget): Explanation {
   const name = bucketOf(target);
+  if (code === ANSWER_TOO_LONG) return explainTooLong(name);
   if (NO_URL.test(code)) {
     return { code: 'config', advice: `the endpoint of ${name} is not an http or https URL: check endpoint` };
   }

@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, assert } from '../../base/errors.ts';
 import { abortable, complete, nothing } from '../body.ts';
-import { rangeHeader } from '../byte-range.ts';
+import { checkRangeSize, rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import { objectExists } from '../object-exists.ts';
 import type {
@@ -16,6 +16,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { PageOrder } from '../page-order.ts';
 import { BODY_ATTEMPTS } from '../part-sender.ts';
 import { partsOf, preceded } from '../parts.ts';
 import { retrying } from '../retry.ts';
@@ -91,6 +92,8 @@ class GcsStore implements ObjectStore {
     parameters: Readonly<Record<string, string>>,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Page, void, undefined> {
+    const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    const order = new PageOrder(what);
     let token: string | undefined;
     do {
       const call: Call = {
@@ -102,14 +105,15 @@ class GcsStore implements ObjectStore {
           fields: 'items(name,size,timeCreated),prefixes,nextPageToken',
           ...(token === undefined ? {} : { pageToken: token }),
         }),
-        what: `list ${prefix === '' ? 'all objects' : prefix}`,
+        what,
         signal,
         expect: [200],
         missing: 'bucket',
       };
       const page = (await this.#session.json(await this.#session.send(call), call)) as Page;
-      yield page;
       token = page.nextPageToken;
+      order.add(page.items?.[0]?.name, token);
+      yield page;
     } while (token !== undefined);
   }
 
@@ -148,6 +152,7 @@ class GcsStore implements ObjectStore {
       if (whole && range !== undefined) {
         throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
       }
+      checkRangeSize(range, sizeBytes, what);
     } catch (error) {
       response.destroy();
       throw error;

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import { throwIfAborted } from '../../base/concurrency.ts';
+import { ANSWER_TOO_LONG, MAX_ANSWER_BYTES } from '../answer-limit.ts';
 import { abortable } from '../body.ts';
 import { withoutCredentials } from '../../base/redact-url.ts';
 import type { GcsStoreConfig } from '../store-config.ts';
@@ -26,8 +27,6 @@ export const DEFAULT_SETTINGS: GcsSettings = {
   chunkBytes: 16 * 1024 * 1024,
 };
 
-/** Of an answer that is not an object's bytes; a page of a listing is some 300 KB. */
-const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const MAX_REFUSAL_BYTES = 64 * 1024;
 
 export interface Call {
@@ -133,7 +132,12 @@ export class GcsSession {
 
   /** The JSON in the body of an answer to `call`. A server that answers otherwise is not Google's. */
   async json(response: IncomingMessage, call: Call): Promise<unknown> {
-    const body = (await this.#read(response, call, MAX_ANSWER_BYTES)).toString();
+    const bytes = await this.#read(response, call, MAX_ANSWER_BYTES);
+    if (bytes.length > MAX_ANSWER_BYTES) {
+      const tooLong = Object.assign(new Error('the answer is too long'), { code: ANSWER_TOO_LONG });
+      throw connectionError(tooLong, call.what, this.target);
+    }
+    const body = bytes.toString();
     try {
       return JSON.parse(body) as unknown;
     } catch {

@@ -4,10 +4,12 @@
  */
 
 import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { GetBucketLocationCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { withoutCredentials } from '../../base/redact-url.ts';
+import { limitAnswer } from '../answer-limit.ts';
 import { newProxyAgents } from '../proxy-agents.ts';
 import type { S3StoreConfig } from '../store-config.ts';
 import { regionInError } from './errors.ts';
@@ -118,6 +120,7 @@ function construct(config: S3StoreConfig, timeouts: S3Timeouts, region: () => Pr
   }
   const client = withoutNodeWarning(() => new S3Client(settings));
   sendDigests(client, config);
+  limitAnswers(client);
   return client;
 }
 
@@ -169,4 +172,19 @@ function withoutChecksums(headers: Record<string, string>): void {
   for (const name of Object.keys(headers)) {
     if (/^x-amz-(sdk-)?checksum/i.test(name)) Reflect.deleteProperty(headers, name);
   }
+}
+
+/** Every answer but an object's bytes is read as a whole, and kept: the SDK has no limit of its own. */
+function limitAnswers(client: S3Client): void {
+  client.middlewareStack.add(
+    (next, context) => async (args) => {
+      const result = await next(args);
+      const response = result.response as { statusCode?: number; body?: unknown };
+      const isObject = context.commandName === 'GetObjectCommand' && (response.statusCode ?? 0) < 300;
+      if (!isObject && response.body instanceof Readable) response.body = limitAnswer(response.body);
+      return result;
+    },
+    // Next to the handler: before anything reads.
+    { step: 'deserialize', priority: 'low', name: 'answerLimit' },
+  );
 }

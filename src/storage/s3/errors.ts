@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
+import { ANSWER_TOO_LONG, explainTooLong } from '../answer-limit.ts';
 import {
   connectionFault,
   explainNoAnswer,
@@ -133,6 +134,8 @@ function explain(failure: Failure, target: S3Target, what: string): Explanation 
       return { code: 'config', advice: `${bucket} is not a valid bucket name: check bucket (${detail})` };
     case 'ERR_INVALID_URL':
       return { code: 'config', advice: `the endpoint of ${bucket} is not a URL: check endpoint` };
+    case ANSWER_TOO_LONG:
+      return explainTooLong(bucket);
     case 'TimeoutError':
       return {
         code: 'unavailable',

@@ -10,7 +10,7 @@ import type { GetObjectCommandOutput, ListObjectsV2CommandOutput, _Error } from 
 import { throwIfAborted } from '../../base/concurrency.ts';
 import { LitestreamError, hasCode } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
-import { rangeHeader } from '../byte-range.ts';
+import { checkRangeSize, rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import { objectExists } from '../object-exists.ts';
 import type {
@@ -22,6 +22,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { PageOrder } from '../page-order.ts';
 import { PARTS_AT_ONCE } from '../part-sender.ts';
 import { PART_LIMITS } from '../parts.ts';
 import type { PartLimits } from '../parts.ts';
@@ -97,6 +98,7 @@ class S3Store implements ObjectStore {
   ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
     const { Bucket, Key } = this.#session.object(prefix);
     const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    const order = new PageOrder(what);
     let token: string | undefined;
     for (;;) {
       const command = new ListObjectsV2Command({
@@ -109,9 +111,10 @@ class S3Store implements ObjectStore {
       // Taken for an empty list, a page of a web server would make a replica look empty.
       if (output.IsTruncated === undefined && output.Name === undefined)
         throw notS3(what, this.#session.target);
+      token = output.IsTruncated === true ? output.NextContinuationToken : undefined;
+      order.add(output.Contents?.[0]?.Key, token);
       yield output;
       if (output.IsTruncated !== true) return;
-      token = output.NextContinuationToken;
       // To go on without one would give a part of the list as if it were all of it.
       if (token === undefined) {
         throw new LitestreamError('io', `${what}: the store cut the list without a way to go on`);
@@ -145,9 +148,14 @@ class S3Store implements ObjectStore {
     if (stream === undefined || sizeBytes === undefined) {
       throw new LitestreamError('io', `${what}: the answer has no body or no length: check endpoint`);
     }
-    if (range !== undefined && output.ContentRange === undefined) {
+    try {
+      if (range !== undefined && output.ContentRange === undefined) {
+        throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
+      }
+      checkRangeSize(range, sizeBytes, what);
+    } catch (error) {
       stream.destroy();
-      throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
+      throw error;
     }
     const toError = (error: unknown, place: string): LitestreamError =>
       s3Error(error, place, this.#session.target, signal);

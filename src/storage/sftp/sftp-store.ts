@@ -7,7 +7,7 @@ import { TEMPORARY_SUFFIX } from '../../base/durable-file.ts';
 import { LitestreamError, assert, hasCode } from '../../base/errors.ts';
 import { abortable } from '../body.ts';
 import { boundsOf } from '../byte-range.ts';
-import { checkFolderPrefix, checkKey, checkPrefix } from '../key.ts';
+import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
 import type {
   CallOptions,
   GetOptions,
@@ -18,6 +18,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../object-store.ts';
+import { PageOrder } from '../page-order.ts';
 import type { SftpStoreConfig } from '../store-config.ts';
 import { DEFAULT_TIMEOUTS } from './channel.ts';
 import type { SftpChannel, SftpTimeouts } from './channel.ts';
@@ -25,6 +26,7 @@ import { STATUS, noSpace, readOnly, sftpError, statusOf } from './errors.ts';
 import { makeFolders, placeNewFile, removeEmptyFolders, replaceFile, syncFolder } from './folders.ts';
 import { SftpSession } from './session.ts';
 import { FileReader, FileWriter } from './transfer.ts';
+import { walkFolders } from './walk.ts';
 import { Window } from './window.ts';
 
 /** How often a put makes a folder that is removed from under it. */
@@ -85,7 +87,7 @@ class SftpStore implements ObjectStore {
     const { signal } = options;
     for await (const { filename, attrs } of this.#readFolder(prefix, signal)) {
       throwIfAborted(signal);
-      if (!attrs.isDirectory()) continue;
+      if (!attrs.isDirectory() || filename.includes('/') || !isKey(filename)) continue;
       // A folder without files is no prefix: an object store would not show it.
       const objects = this.#walk(`${prefix}${filename}/`, signal);
       const first = await objects.next();
@@ -95,14 +97,11 @@ class SftpStore implements ObjectStore {
   }
 
   /** Every object below `folder` (a key prefix that ends with a slash, or empty). */
-  async *#walk(folder: string, signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo, void, undefined> {
-    for await (const { filename, attrs } of this.#readFolder(folder, signal)) {
-      const key = `${folder}${filename}`;
-      const modifiedAt = new Date(attrs.mtime * 1000);
-      if (attrs.isDirectory()) yield* this.#walk(`${key}/`, signal);
-      else if (filename.endsWith(TEMPORARY_SUFFIX)) this.#noteLeftover(key, modifiedAt);
-      else if (attrs.isFile()) yield { key, sizeBytes: attrs.size, modifiedAt };
-    }
+  #walk(folder: string, signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo, void, undefined> {
+    return walkFolders(folder, {
+      read: (each) => this.#readFolder(each, signal),
+      onTemporary: (key, modifiedAt) => this.#noteLeftover(key, modifiedAt),
+    });
   }
 
   /** The entries of a folder; none when it is not there, and no more when it vanishes. */
@@ -111,6 +110,8 @@ class SftpStore implements ObjectStore {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<FileEntryWithStats, void, undefined> {
     const path = this.#path(folder === '' ? '.' : folder.slice(0, -1));
+    const what = `list ${folder === '' ? 'all objects' : folder}`;
+    const order = new PageOrder(what);
     try {
       allowManyListeners(signal);
       const channel = await this.#session.channel(signal);
@@ -126,6 +127,7 @@ class SftpStore implements ObjectStore {
         let next = [ask(), ask()] as const;
         for (let entries = await next[0]; entries !== undefined; entries = await next[0]) {
           next = [next[1], ask()];
+          order.add(entries[0]?.filename);
           yield* entries;
         }
       } finally {
@@ -133,7 +135,7 @@ class SftpStore implements ObjectStore {
       }
     } catch (error) {
       if (statusOf(error) !== STATUS.noSuchFile) {
-        throw this.#error(error, `list ${folder === '' ? 'all objects' : folder}`, signal);
+        throw this.#error(error, what, signal);
       }
     }
   }
