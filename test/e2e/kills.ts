@@ -168,7 +168,7 @@ class KillsRun {
     let litestream = await this.#start();
     try {
       // The first faults meet a replica that can be restored from.
-      await until(() => this.#confirmed > 0);
+      await until(() => this.#confirmed > 0, { timeoutMs: RECOVERY_MS });
       for (let kill = 1; kill <= this.#options.kills; kill++) {
         await this.#liveAndDie(litestream, kill);
         this.#share = this.#pick(SHARES);
@@ -230,7 +230,7 @@ class KillsRun {
 
   async #liveAndDie(litestream: LitestreamProcess, kill: number): Promise<void> {
     const before = this.#proxy.count;
-    await until(() => this.#proxy.count > before);
+    await until(() => this.#proxy.count > before, { timeoutMs: RECOVERY_MS });
     const requests = Math.floor(this.#random() * LIFE_REQUESTS);
     let left = this.#random() < 0.7 ? requests : Infinity;
     const kind = this.#random() < 0.4 ? 'confirmed' : '';
