@@ -71,7 +71,7 @@ describe('replicate at addr', () => {
       const page = await fetch(url);
       const text = await page.text();
       expect(text).toMatch(
-        /To restore, download, verify or take a snapshot, log in: run `litestream dashboard`/,
+        /To restore, download, verify or take a snapshot, log in:\s+run `litestream dashboard`/,
       );
       expect(text).not.toMatch(/data-action|data-restore=|<dialog/);
       expect(await (await fetch(`${url}api/overview`)).json()).toMatchObject({ readOnly: true });
