@@ -18,7 +18,7 @@ import type { Damage } from './restore-chain.ts';
 import { type Content, type DecodedContent, decodeInOrder } from './restore-content.ts';
 import { fetchInOrder } from './restore-fetch.ts';
 import { GapError, type RestorePlan } from './restore-plan.ts';
-import { type DiskSpaceOf, requireRoom } from './restore-room.ts';
+import { type DiskSpaceOf, RoomWatch, requireRoom, requireWithin } from './restore-room.ts';
 import { type RoutedObject, routeObjects } from './restore-route.ts';
 import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
 import { readSnapshot } from './snapshot-content.ts';
@@ -57,6 +57,8 @@ export interface RunOptions {
   readonly leftover: LeftoverWal | undefined;
   readonly parallelism: number;
   readonly spaceOf: DiskSpaceOf | undefined;
+  /** What the file may have, in bytes. */
+  readonly limitBytes: number;
   readonly signal: AbortSignal | undefined;
   readonly logger: Logger;
   readonly onProgress: ((progress: RestoreProgress) => void) | undefined;
@@ -168,30 +170,29 @@ export class RestoreRun {
   async #writeSnapshot(
     content: DecodedContent<RoutedObject>,
   ): Promise<{ writer: PageWriter; trailer: SnapshotTrailer | undefined }> {
-    const { file } = this.#options;
+    const { file, path, limitBytes } = this.#options;
+    const watch = new RoomWatch(path, this.#options);
     let writing: Promise<void> = Promise.resolve();
     const write = async (chunk: Uint8Array, at: number): Promise<void> => {
-      if (at === 0) await this.#requireRoom(content.announcedSizeBytes);
+      const { announcedSizeBytes } = content;
+      requireWithin(announcedSizeBytes ?? at + chunk.byteLength, limitBytes);
       // One write is under way while the next block is decompressed.
       await writing;
+      if (announcedSizeBytes === undefined) await watch.look(at);
+      // What WAL adds is not known yet.
+      else if (at === 0) await requireRoom(announcedSizeBytes, path, this.#options);
       writing = writeFully(file, chunk, at);
     };
     try {
       const object = this.#plan.snapshot;
       const { sizeBytes, pageSizeBytes, trailer } = await readSnapshot({ ...content, object }, write);
       await writing;
-      return { writer: new PageWriter(file, sizeBytes, pageSizeBytes), trailer };
+      return { writer: new PageWriter(file, { sizeBytes, pageSizeBytes, limitBytes }), trailer };
     } catch (error) {
       await writing.catch(() => undefined);
       this.#blame(this.#plan.snapshot);
       throw wrapError(error, `restore snapshot ${this.#plan.snapshot.key}`);
     }
-  }
-
-  /** What WAL adds is not known yet. */
-  async #requireRoom(neededBytes: number | undefined): Promise<void> {
-    const { path, logger, spaceOf } = this.#options;
-    if (neededBytes !== undefined) await requireRoom(neededBytes, path, { logger, spaceOf });
   }
 
   async #applySegments(writer: PageWriter, applier: WalApplier): Promise<Position> {

@@ -1,6 +1,6 @@
 /** Small objects that hold far more than they should: what of it is written, and what is said. */
 
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -8,13 +8,16 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type RestoreRequest, restore } from '../../src/engine/restore.ts';
 import { readSnapshot } from '../../src/engine/snapshot-content.ts';
 import { verifyReplica } from '../../src/engine/verify-alone.ts';
+import { requireSpace } from '../../src/engine/verify-folder.ts';
+import { type VerificationRequest, verify } from '../../src/engine/verify.ts';
 import { decodeLz4Frame, encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
 import { snapshotKey } from '../../src/format/names.ts';
 import { xxh32 } from '../../src/format/xxh32.ts';
+import { openFileStore } from '../../src/storage/file/file-store.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { type LogLine, recordingLogger } from './replica-rig.ts';
-import { GENERATION } from './restore-source.ts';
+import { type LogLine, Replicas, allStored, recordingLogger } from './replica-rig.ts';
+import { GENERATION, RestoreSource } from './restore-source.ts';
 
 const KEY = snapshotKey(GENERATION, 0);
 const MIB = 1 << 20;
@@ -130,5 +133,106 @@ describe('a snapshot that ends inside a page', () => {
       logger: request().logger,
     });
     expect(result).toMatchObject({ result: 'failed', problems: [{ object: KEY, message }] });
+  });
+});
+
+describe('a snapshot that does not say how large it is', () => {
+  const temporary = (): string => join(dir, 'out/db.tmp');
+  const full = (what: RegExp): unknown =>
+    expect.objectContaining({ code: 'disk-full', message: expect.stringMatching(what) as string });
+
+  it('leaves the rest of the disk to others', async () => {
+    const object = encodeLz4FrameBytes(padded(64 * MIB));
+    await store.put(KEY, object);
+    let largest = 0;
+    const spaceOf = () => {
+      const sizeBytes = statSync(temporary()).size;
+      largest = Math.max(largest, sizeBytes);
+      return Promise.resolve({ freeBytes: 40 * MIB - sizeBytes, limitBytes: Infinity });
+    };
+    await expect(restore(request({ spaceOf }))).rejects.toEqual(
+      full(/00000000\.snapshot\.lz4: not enough room for .*db\.tmp: .* of it are written, .* left free/),
+    );
+    expect(largest).toBeGreaterThan(30 * MIB);
+    expect(largest).toBeLessThan(40 * MIB);
+    expect(readdirSync(dir)).toEqual([]);
+  });
+
+  it('is restored where nobody else takes room, however little the disk says that there is', async () => {
+    const content = padded(12 * MIB);
+    await store.put(KEY, encodeLz4FrameBytes(content));
+    await restore(request({ spaceOf: () => Promise.resolve({ freeBytes: 1000, limitBytes: Infinity }) }));
+    expect(readFileSync(join(dir, 'out/db')).equals(content)).toBe(true);
+  });
+
+  it('has no more than a restore may take', async () => {
+    await store.put(KEY, encodeLz4FrameBytes(padded(16 * MIB)));
+    await expect(restore(request({ limitBytes: 16 * MIB - 1 }))).rejects.toEqual(
+      full(/than 16\.8 MB \(16777215 bytes\)/),
+    );
+    await restore(request({ limitBytes: 16 * MIB }));
+  });
+});
+
+it('a restore that may not be so large as the snapshot says writes nothing', async () => {
+  const content = padded(16 * MIB);
+  // Whoever comes to the end finds that it is cut.
+  const object = encodeLz4FrameBytes(content, { contentSizeBytes: content.byteLength }).subarray(0, -4);
+  await store.put(KEY, object);
+  await expect(restore(request({ limitBytes: 8 * MIB }))).rejects.toMatchObject({ code: 'disk-full' });
+});
+
+it('WAL makes a database no larger than a restore may take', async () => {
+  mkdirSync(join(dir, 'source'));
+  const source = new RestoreSource(join(dir, 'source'));
+  for (let i = 0; i < 20; i++) source.commit();
+  const path = source.replica;
+  const { byteLength } = source.close();
+  const replicas = [{ name: 'test', store: openFileStore({ type: 'file', path }) }];
+  await expect(restore(request({ replicas, limitBytes: byteLength - 1 }))).rejects.toMatchObject({
+    code: 'disk-full',
+  });
+  expect(existsSync(join(dir, 'out'))).toBe(false);
+  await restore(request({ replicas, limitBytes: byteLength }));
+});
+
+describe('a verification', () => {
+  it.each([
+    { neededBytes: 8192, freeBytes: 1024 * MIB, limitBytes: 512 * MIB },
+    { neededBytes: 600 * MIB, freeBytes: 1024 * MIB, limitBytes: 750 * MIB },
+    { neededBytes: 936 * MIB, freeBytes: 1024 * MIB, limitBytes: 960 * MIB },
+  ])('takes some of what is free: %j', async ({ neededBytes, freeBytes, limitBytes }) => {
+    expect(await requireSpace(dir, neededBytes, () => Promise.resolve(freeBytes))).toBe(limitBytes);
+  });
+
+  it("does not fill the application's disk, and names what would", async () => {
+    const replicas = new Replicas();
+    try {
+      const { source } = replicas;
+      source.commit();
+      await allStored(replicas.start(store));
+      const { generation } = source.position();
+      const key = snapshotKey(generation, 0);
+      await store.put(key, encodeLz4FrameBytes(padded(96 * MIB)));
+      const verification: VerificationRequest = {
+        name: 'test',
+        store,
+        source,
+        logger: recordingLogger(log),
+        depth: 'latest',
+        retentionMs: 0,
+        signal: new AbortController().signal,
+        storedThrough: () => Promise.resolve(),
+        unstored: () => undefined,
+        snapshotKey: () => undefined,
+        freeBytes: () => Promise.resolve(130 * MIB),
+      };
+      const { result, message } = await verify(verification);
+      expect(message).toContain(`restore snapshot ${key}: the database would become larger than 68.2 MB`);
+      expect(result).toBe('inconclusive');
+      expect(readdirSync(source.metaPath)).toEqual([]);
+    } finally {
+      await replicas.end();
+    }
   });
 });
