@@ -207,7 +207,10 @@ async function readEnd(
   segment: SegmentInfo,
 ): Promise<SegmentEnd | 'encrypted' | undefined> {
   try {
-    return await readSegmentEnd(store, segment, source.pageSizeBytes, signal);
+    const { pageSizeBytes } = source;
+    // What is longer than the shadow WAL does not end in it.
+    const endLimit = (): number => source.indexEnd(segment.index);
+    return await readSegmentEnd(store, segment, { pageSizeBytes, endLimit, signal });
   } catch (error) {
     if (hasCode(error, 'encrypted')) return recipients === undefined ? 'encrypted' : endOf(segment, record);
     if (hasCode(error, 'corrupt', 'unsupported')) return undefined;

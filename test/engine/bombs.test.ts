@@ -1,5 +1,6 @@
 /** Small objects that hold far more than they should: what of it is written, and what is said. */
 
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,12 +12,12 @@ import { verifyReplica } from '../../src/engine/verify-alone.ts';
 import { requireSpace } from '../../src/engine/verify-folder.ts';
 import { type VerificationRequest, verify } from '../../src/engine/verify.ts';
 import { decodeLz4Frame, encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
-import { snapshotKey } from '../../src/format/names.ts';
+import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { xxh32 } from '../../src/format/xxh32.ts';
 import { openFileStore } from '../../src/storage/file/file-store.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { type LogLine, Replicas, allStored, recordingLogger } from './replica-rig.ts';
+import { FaultStore, type LogLine, Replicas, allStored, recordingLogger, until } from './replica-rig.ts';
 import { GENERATION, RestoreSource } from './restore-source.ts';
 
 const KEY = snapshotKey(GENERATION, 0);
@@ -231,6 +232,54 @@ describe('a verification', () => {
       expect(message).toContain(`restore snapshot ${key}: the database would become larger than 68.2 MB`);
       expect(result).toBe('inconclusive');
       expect(readdirSync(source.metaPath)).toEqual([]);
+    } finally {
+      await replicas.end();
+    }
+  });
+});
+
+/** Counts what is read of objects, which come in small pieces. */
+class CountingStore extends FaultStore {
+  readonly readBytes = new Map<string, number>();
+
+  override async get(...[key, options]: Parameters<ObjectStore['get']>): ReturnType<ObjectStore['get']> {
+    const { stream, ...more } = await super.get(key, options);
+    const { readBytes } = this;
+    const pieces = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const chunk of stream) {
+        for (let at = 0; at < chunk.byteLength; at += 65536) {
+          const piece = chunk.subarray(at, at + 65536);
+          readBytes.set(key, (readBytes.get(key) ?? 0) + piece.byteLength);
+          yield piece;
+        }
+      }
+    };
+    return { ...more, stream: pieces() };
+  }
+}
+
+describe('a last segment that is longer than the WAL whose end it should be', () => {
+  it.each(['with its index', 'without its index'])('is not read to its end at a start: %s', async (how) => {
+    const replicas = new Replicas();
+    const counting = new CountingStore(store);
+    try {
+      const { source } = replicas;
+      source.commit();
+      const first = replicas.start(counting);
+      await allStored(first);
+      await first.stop(AbortSignal.timeout(10_000));
+      const { generation, index } = source.position();
+      const key = segmentKey(generation, index, 0);
+      const wal = source.shadow.get(index)!;
+      const content = Buffer.concat([wal, randomBytes(16 * MIB)]);
+      const object = encodeLz4FrameBytes(content);
+      await store.put(key, object);
+      counting.readBytes.clear();
+      if (how === 'without its index') source.shadow.delete(index);
+      replicas.start(counting);
+      await until('it is looked at', () => source.restarts.length > 0);
+      expect(source.restarts[0]).toMatch(/^replica's end 00000000:\d+ is not in the shadow wal$/);
+      expect(counting.readBytes.get(key)).toBeLessThan(8 * MIB);
     } finally {
       await replicas.end();
     }
