@@ -8,6 +8,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { LitestreamError } from '../base/errors.ts';
 import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { requireWithin } from './restore-room.ts';
 
 /** Page images that are gathered before they are written. */
 const BUFFER_SIZE = 64 << 20;
@@ -32,6 +33,7 @@ export class PageWriter {
   #slotCount = 0;
   /** No gathered page has a higher number. */
   #largestPage = 0;
+  readonly #limitBytes: number;
   #fileSizeBytes: number;
   /** The smallest size of the database, in pages, since the last flush: the file must not keep pages beyond it. */
   #smallestPageCount = Infinity;
@@ -40,11 +42,16 @@ export class PageWriter {
 
   /**
    * @param file open for writing, holding the snapshot
-   * @param fileSizeBytes its present size
+   * @param size its present size, and what it may have: more is refused with 'disk-full'
    */
-  constructor(file: FileHandle, fileSizeBytes: number, pageSizeBytes: number) {
+  constructor(
+    file: FileHandle,
+    size: { readonly sizeBytes: number; readonly pageSizeBytes: number; readonly limitBytes?: number },
+  ) {
+    const { sizeBytes, pageSizeBytes, limitBytes = Infinity } = size;
     this.#file = file;
-    this.#fileSizeBytes = fileSizeBytes;
+    this.#fileSizeBytes = sizeBytes;
+    this.#limitBytes = limitBytes;
     this.pageSizeBytes = pageSizeBytes;
     this.#run = Buffer.allocUnsafeSlow(Math.max(RUN_SIZE, pageSizeBytes));
   }
@@ -77,7 +84,7 @@ export class PageWriter {
     }
   }
 
-  /** Writes what was gathered. */
+  /** Writes what was gathered. @throws LitestreamError 'disk-full' beyond the limit, and what the file system gives */
   async flush(): Promise<void> {
     const cutSizeBytes = this.#smallestPageCount * this.pageSizeBytes;
     if (cutSizeBytes < this.#fileSizeBytes) await this.#resize(cutSizeBytes);
@@ -149,6 +156,7 @@ export class PageWriter {
 
   /** Gives the bytes that were written without a turn of the event loop. */
   async #writeRun(sizeBytes: number, position: number): Promise<number> {
+    requireWithin(position + sizeBytes, this.#limitBytes);
     this.#fileSizeBytes = Math.max(this.#fileSizeBytes, position + sizeBytes);
     let written = 0;
     if (sizeBytes <= SYNC_WRITE_LIMIT) {

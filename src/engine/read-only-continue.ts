@@ -44,7 +44,9 @@ export async function findStoredEnd(
   const { generation } = newest;
   if ((await listSnapshots(store, generation, { signal })).length === 0) return undefined;
   try {
-    return { generation, ...(await readSegmentEnd(store, newest, pageSizeBytes, signal)) };
+    // The WAL of which it may be the end is not known here: the time for all this is limited.
+    const endLimit = (): number => Infinity;
+    return { generation, ...(await readSegmentEnd(store, newest, { pageSizeBytes, endLimit, signal })) };
   } catch (error) {
     if (hasCode(error, 'corrupt', 'unsupported')) return undefined;
     throw error;

@@ -207,6 +207,7 @@ export class GenerationReplication {
         record,
         sent,
         hopeless,
+        nowMs: now(),
         signal,
       };
       const point = untouched ? NOTHING_STORED : await learnPosition(learning);

@@ -10,7 +10,11 @@ import { type SegmentInfo, type SnapshotInfo, listSegments, listSnapshots } from
 import { findObject } from './replica-presence.ts';
 import { type SegmentEnd, readSegmentEnd } from './replica-segment.ts';
 import type { SegmentSource } from './segment-source.ts';
+import { CLOCK_STEP_MS } from './steady-clock.ts';
 import type { SentSegment } from './upload-record.ts';
+
+/** A commit that is dated so long after it was stored: no time zone explains that. */
+const MISDATED_MS = 24 * 3600_000;
 
 export interface StartingPoint {
   /** The end of what is stored of the generation; undefined when nothing is. */
@@ -54,6 +58,8 @@ export interface Learning {
   readonly sent: SentSegment | undefined;
   /** Whether it is no use to ask a store again whose lists do not show what it holds. */
   readonly hopeless: boolean;
+  /** Epoch milliseconds. */
+  readonly nowMs: number;
   readonly signal: AbortSignal;
 }
 
@@ -91,8 +97,10 @@ export async function learnPosition(learning: Learning): Promise<StartingPoint> 
   if (mixed !== undefined) return { ...unknown, broken: mixed };
   const end = await findEnd(learning, { snapshot, segments });
   if (typeof end === 'string') return { ...unknown, broken: end };
-  const stored = end && { generation, index: end.index, offset: end.offset };
   const last = segments.at(-1);
+  const misdated = end && last && misdating(end, last, learning.nowMs);
+  if (misdated !== undefined) return { ...unknown, broken: misdated };
+  const stored = end && { generation, index: end.index, offset: end.offset };
   const isWhole =
     !last || !end || last.index < end.index || (last.index === end.index && last.offset < end.offset);
   return {
@@ -207,7 +215,10 @@ async function readEnd(
   segment: SegmentInfo,
 ): Promise<SegmentEnd | 'encrypted' | undefined> {
   try {
-    return await readSegmentEnd(store, segment, source.pageSizeBytes, signal);
+    const { pageSizeBytes } = source;
+    // What is longer than the shadow WAL does not end in it.
+    const endLimit = (): number => source.indexEnd(segment.index);
+    return await readSegmentEnd(store, segment, { pageSizeBytes, endLimit, signal });
   } catch (error) {
     if (hasCode(error, 'encrypted')) return recipients === undefined ? 'encrypted' : endOf(segment, record);
     if (hasCode(error, 'corrupt', 'unsupported')) return undefined;
@@ -228,6 +239,18 @@ async function provenEnd(
 ): Promise<Place | string> {
   if (await source.contains(segment.index, end.offset, end.checksum)) return end;
   return `replica's end ${formatIndex(segment.index)}:${end.offset} is not in the shadow wal`;
+}
+
+/**
+ * Times never decrease in a generation, so a commit that is dated years ahead would date all that follow: a clock was wrong
+ * once, or somebody has written it. The store's word counts as well as this machine's, which may have no clock yet.
+ */
+function misdating(end: Place, last: SegmentInfo, nowMs: number): string | undefined {
+  const timeMs = 'timeMs' in end ? end.timeMs : undefined;
+  if (timeMs === undefined || timeMs - nowMs <= CLOCK_STEP_MS) return undefined;
+  if (timeMs - last.createdAt.getTime() <= MISDATED_MS) return undefined;
+  const [dated, stored] = [new Date(timeMs), last.createdAt].map((date) => date.toISOString());
+  return `replica's last commit is dated ${dated ?? ''}, and was stored at ${stored ?? ''}`;
 }
 
 /** Whether writing on from `end` of `segment` writes the object of `next` anew, under the same key. */

@@ -140,7 +140,7 @@ export async function whose(
   const place = { index, start: segment.offset };
   const isOfSize = held.sizeOf(place) === sizeBytes;
   try {
-    const end = await endOf({ store, source, signal }, segment, isOfSize);
+    const end = await endOf({ store, source, held, signal }, segment, isOfSize);
     const isInChain = source.hasIndex(index) && (await source.contains(index, end.offset, end.checksum));
     const isProven = isInChain || (!source.hasIndex(index) && held.mayEndIn(place, end.checksum));
     if (held.has(place) && isProven && (held.endOf(place) ?? end.offset) === end.offset) {
@@ -162,13 +162,18 @@ export async function whose(
 
 /** Where a segment ends: one of the size that was stored says so itself, if it is ours; any other is read. */
 async function endOf(
-  { store, source, signal }: Omit<PresenceTarget, 'held'>,
+  { store, source, held, signal }: PresenceTarget,
   segment: SegmentInfo,
   isOfSize: boolean,
 ): Promise<Pick<SegmentEnd, 'offset' | 'checksum'>> {
   const trailer = isOfSize ? await readSegmentTrailer(store, segment, { signal }) : undefined;
   if (trailer) return { offset: trailer.end, checksum: trailer.checksum };
-  return readSegmentEnd(store, segment, source.pageSizeBytes, signal);
+  const { index, offset: start } = segment;
+  const { pageSizeBytes } = source;
+  // Of an index that is not here any more what is known to be stored counts; anything else is not ours.
+  const known = held.has({ index, start }) ? (held.endOf({ index, start }) ?? Infinity) : 0;
+  const endLimit = (): number => (source.hasIndex(index) ? source.indexEnd(index) : known);
+  return readSegmentEnd(store, segment, { pageSizeBytes, endLimit, signal });
 }
 
 /**
@@ -185,7 +190,9 @@ export async function asSent(
     const found = await findObject(store, key, { signal });
     if (!found) throw new LitestreamError('unavailable', `put ${key}: it is there and cannot be found`);
     const segment = segmentOf(held, { index, start }, found);
-    const actual = await readSegmentEnd(store, segment, source.pageSizeBytes, signal);
+    const { pageSizeBytes } = source;
+    const endLimit = (): number => source.indexEnd(index);
+    const actual = await readSegmentEnd(store, segment, { pageSizeBytes, endLimit, signal });
     const isInChain = await source.contains(index, actual.offset, actual.checksum);
     if (isInChain && actual.offset === end) {
       const { sizeBytes, modifiedAt, version } = found;

@@ -181,16 +181,24 @@ export async function putSegment(
   }
 }
 
+export interface ReadEndOptions {
+  readonly pageSizeBytes: number;
+  /** Ends beyond this offset of its WAL are all the same to the caller; asked for each time that it matters. */
+  readonly endLimit: () => number;
+  readonly signal: AbortSignal;
+}
+
 /**
- * Reads a stored segment to its end.
+ * Reads a stored segment to its end, or to where it is beyond what matters: it may hold any amount. Then the offset is one
+ * beyond the limit, and the checksum zeros.
  * @throws LitestreamError 'corrupt' when it cannot be decoded or does not end at the end of a frame
  */
 export async function readSegmentEnd(
   store: ObjectStore,
   segment: SegmentInfo,
-  pageSizeBytes: number,
-  signal: AbortSignal,
+  { pageSizeBytes, endLimit, signal }: ReadEndOptions,
 ): Promise<SegmentEnd> {
+  const { index } = segment;
   const frameSize = walFrameSize(pageSizeBytes);
   let sizeBytes = 0;
   let tail: Uint8Array = new Uint8Array(0);
@@ -202,13 +210,17 @@ export async function readSegmentEnd(
     };
     for await (const chunk of decodeLz4Frame(body.stream, { onEnd })) {
       sizeBytes += chunk.byteLength;
+      const offset = segment.offset + sizeBytes;
+      // Up to there it may be a bare WAL header.
+      if (offset > Math.max(endLimit(), WAL_HEADER_SIZE)) {
+        return { index, offset, checksum: [0, 0], timeMs: undefined };
+      }
       const last = chunk.byteLength >= frameSize ? chunk : Buffer.concat([tail, chunk]);
       tail = last.subarray(-frameSize);
     }
   } catch (error) {
     throw wrapError(error, `read wal segment ${segment.key}`);
   }
-  const { index } = segment;
   const offset = segment.offset + sizeBytes;
   if (offset === WAL_HEADER_SIZE) return { index, offset, checksum: wordsAt(tail, 24), timeMs };
   const framesBytes = sizeBytes - (segment.offset === 0 ? WAL_HEADER_SIZE : 0);

@@ -4,11 +4,10 @@ import type { FileHandle } from 'node:fs/promises';
 import { throwIfAborted } from '../base/concurrency.ts';
 import { LitestreamError, assert, hasCode, wrapError } from '../base/errors.ts';
 import { LogDuration, type Logger } from '../base/logger.ts';
-import { type Lz4End, startLz4Thread } from '../format/lz4-frame.ts';
+import { startLz4Thread } from '../format/lz4-frame.ts';
 import type { Lz4Thread } from '../format/lz4-thread.ts';
 import type { ChainEnd, SnapshotTrailer } from '../format/object-trailer.ts';
 import { formatPosition, type Position } from '../format/position.ts';
-import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 import type { IndexPath } from './index-path.ts';
@@ -19,10 +18,11 @@ import type { Damage } from './restore-chain.ts';
 import { type Content, type DecodedContent, decodeInOrder } from './restore-content.ts';
 import { fetchInOrder } from './restore-fetch.ts';
 import { GapError, type RestorePlan } from './restore-plan.ts';
-import { type DiskSpaceOf, requireRoom } from './restore-room.ts';
+import { type DiskSpaceOf, RoomWatch, requireRoom, requireWithin } from './restore-room.ts';
 import { type RoutedObject, routeObjects } from './restore-route.ts';
 import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
-import { segmentTrailerOf, snapshotTrailerOf, trailerOf } from './trailer-reader.ts';
+import { readSnapshot } from './snapshot-content.ts';
+import { segmentTrailerOf, trailerOf } from './trailer-reader.ts';
 
 /** Decompressing as many bytes takes longer than starting a thread for it. */
 const THREAD_LIMIT = 4 << 20;
@@ -57,6 +57,8 @@ export interface RunOptions {
   readonly leftover: LeftoverWal | undefined;
   readonly parallelism: number;
   readonly spaceOf: DiskSpaceOf | undefined;
+  /** What the file may have, in bytes. */
+  readonly limitBytes: number;
   readonly signal: AbortSignal | undefined;
   readonly logger: Logger;
   readonly onProgress: ((progress: RestoreProgress) => void) | undefined;
@@ -168,34 +170,29 @@ export class RestoreRun {
   async #writeSnapshot(
     content: DecodedContent<RoutedObject>,
   ): Promise<{ writer: PageWriter; trailer: SnapshotTrailer | undefined }> {
-    const { file } = this.#options;
-    const head = Buffer.alloc(DATABASE_HEADER_SIZE);
-    let sizeBytes = 0;
+    const { file, path, limitBytes } = this.#options;
+    const watch = new RoomWatch(path, this.#options);
     let writing: Promise<void> = Promise.resolve();
-    try {
-      for await (const chunk of content.chunks) {
-        if (sizeBytes === 0) await this.#requireRoom(content.announcedSizeBytes);
-        if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
-        // One write is under way while the next block is decompressed.
-        await writing;
-        writing = writeFully(file, chunk, sizeBytes);
-        sizeBytes += chunk.byteLength;
-      }
+    const write = async (chunk: Uint8Array, at: number): Promise<void> => {
+      const { announcedSizeBytes } = content;
+      requireWithin(announcedSizeBytes ?? at + chunk.byteLength, limitBytes);
+      // One write is under way while the next block is decompressed.
       await writing;
-      const { pageSizeBytes } = parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
-      const trailer = checkSnapshot(this.#plan.snapshot, content.end(), { sizeBytes, pageSizeBytes });
-      return { writer: new PageWriter(file, sizeBytes, pageSizeBytes), trailer };
+      if (announcedSizeBytes === undefined) await watch.look(at);
+      // What WAL adds is not known yet.
+      else if (at === 0) await requireRoom(announcedSizeBytes, path, this.#options);
+      writing = writeFully(file, chunk, at);
+    };
+    try {
+      const object = this.#plan.snapshot;
+      const { sizeBytes, pageSizeBytes, trailer } = await readSnapshot({ ...content, object }, write);
+      await writing;
+      return { writer: new PageWriter(file, { sizeBytes, pageSizeBytes, limitBytes }), trailer };
     } catch (error) {
       await writing.catch(() => undefined);
       this.#blame(this.#plan.snapshot);
       throw wrapError(error, `restore snapshot ${this.#plan.snapshot.key}`);
     }
-  }
-
-  /** What WAL adds is not known yet. */
-  async #requireRoom(neededBytes: number | undefined): Promise<void> {
-    const { path, logger, spaceOf } = this.#options;
-    if (neededBytes !== undefined) await requireRoom(neededBytes, path, { logger, spaceOf });
   }
 
   async #applySegments(writer: PageWriter, applier: WalApplier): Promise<Position> {
@@ -372,23 +369,4 @@ export class RestoreRun {
       segmentsTotal: this.#plan.segments.length,
     });
   }
-}
-
-/**
- * Compares a snapshot with what it says of itself, if it does.
- * @throws LitestreamError 'corrupt'
- */
-export function checkSnapshot(
-  snapshot: SnapshotInfo,
-  end: Lz4End,
-  { sizeBytes, pageSizeBytes }: { readonly sizeBytes: number; readonly pageSizeBytes: number },
-): SnapshotTrailer | undefined {
-  const trailer = snapshotTrailerOf(snapshot, trailerOf(end));
-  if (trailer === undefined) return undefined;
-  const same =
-    trailer.sizeBytes === sizeBytes &&
-    trailer.pageSizeBytes === pageSizeBytes &&
-    trailer.contentChecksum === end.contentChecksum;
-  if (!same) throw new LitestreamError('corrupt', 'the trailer is that of another database file');
-  return trailer;
 }

@@ -44,6 +44,8 @@ export interface RestoreRequest extends RestoreTarget, Omit<OutputOptions, 'forc
   readonly force?: boolean;
   /** SQLite's check of the result. Default: none, but for results that may hold changes later than asked for. */
   readonly integrityCheck?: 'none' | 'quick' | 'full' | undefined;
+  /** What the database file may have while it is made, in bytes; any by default. */
+  readonly limitBytes?: number | undefined;
   /** How much room a disk has; the system's word by default. */
   readonly spaceOf?: DiskSpaceOf | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -71,7 +73,7 @@ export interface RestoreResult {
  * another one, object by object.
  * @throws LitestreamError 'no-backup' when nothing matches the request, 'exists' when the output or files that belong to
  * an older database are in the way, 'busy' when what is to be replaced is in use, 'not-found' for an index that is not
- * there (yet), 'gap' and 'corrupt' when objects are missing or damaged, 'disk-full' when the database cannot have room, 'aborted', and what the stores and the file system give
+ * there (yet), 'gap' and 'corrupt' when objects are missing or damaged, 'disk-full' when the database cannot have room, or may not have it, 'aborted', and what the stores and the file system give
  */
 export async function restore(request: RestoreRequest): Promise<RestoreResult> {
   const staged = await stageRestore(request);
@@ -275,7 +277,7 @@ class Attempts {
   }
 
   async #begin(plan: RestorePlan): Promise<RestoreRun> {
-    const { parallelism, spaceOf, signal, logger, onProgress } = this.#request;
+    const { parallelism, spaceOf, limitBytes = Infinity, signal, logger, onProgress } = this.#request;
     const file = await this.#output.open();
     const { temporaryPath: path, leftover } = this.#output;
     const stores = this.#stores;
@@ -289,6 +291,7 @@ class Attempts {
       leftover,
       parallelism,
       spaceOf,
+      limitBytes,
       signal,
       logger,
       onProgress,

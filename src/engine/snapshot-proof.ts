@@ -3,12 +3,13 @@
  * a snapshot replaces, so it must not take a name's word for it: whoever may write to a replica may write any name.
  */
 
-import { hasCode, messageOf } from '../base/errors.ts';
-import { decodeLz4Frame } from '../format/lz4-frame.ts';
+import { assert, hasCode, messageOf } from '../base/errors.ts';
+import { type Lz4End, decodeLz4Frame } from '../format/lz4-frame.ts';
 import type { SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
-import { DATABASE_HEADER_SIZE, isPageSize, parseDatabaseHeader } from '../sqlite/database-header.ts';
+import { isPageSize } from '../sqlite/database-header.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
+import { readSnapshot } from './snapshot-content.ts';
 import { readSegmentTrailer, readSnapshotTrailer } from './trailer-reader.ts';
 
 /** Times of one store come from many machines. */
@@ -93,23 +94,23 @@ function holds(segment: SegmentTrailer, { offset, checksum }: SnapshotTrailer): 
 /** Of an object of v0.3.13: no name in it says where it belongs, so that the WAL around it has to. */
 async function checkContent(
   store: ObjectStore,
-  { key, index }: SnapshotInfo,
+  snapshot: SnapshotInfo,
   segments: readonly SegmentInfo[],
   { signal }: CallOptions,
 ): Promise<string | undefined> {
   if (segments.length === 0) return 'no WAL follows it, and it does not say where it belongs';
+  const { index } = snapshot;
   const before = segments.findLast((segment) => segment.index < index);
   if (before && before.index !== index - 1)
     return 'the WAL before it is not there, and it does not say where it belongs';
-  const head = Buffer.alloc(DATABASE_HEADER_SIZE);
-  let sizeBytes = 0;
-  const { stream } = await store.get(key, { signal });
-  for await (const chunk of decodeLz4Frame(stream, { transient: true })) {
-    if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
-    sizeBytes += chunk.byteLength;
-    if (sizeBytes >= head.byteLength) parseDatabaseHeader(head);
-  }
-  parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
+  const { stream } = await store.get(snapshot.key, { signal });
+  let end: Lz4End | undefined;
+  const chunks = decodeLz4Frame(stream, { transient: true, onEnd: (found) => (end = found) });
+  const endOf = (): Lz4End => {
+    assert(end !== undefined, 'the snapshot was read to its end');
+    return end;
+  };
+  await readSnapshot({ object: snapshot, chunks, end: endOf }, () => undefined);
   return undefined;
 }
 

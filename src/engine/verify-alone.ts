@@ -73,8 +73,8 @@ async function examine(
   }
   if (problems.length === 0 && restoreIn !== undefined) {
     stage.current = 'restoring the latest state';
-    await requireSpace(restoreIn, check.restoredSizeBytes);
-    for (const problem of await restoreAndCheck(request, restoreIn)) problems.push(problem);
+    const limitBytes = await requireSpace(restoreIn, check.restoredSizeBytes);
+    for (const problem of await restoreAndCheck(request, restoreIn, limitBytes)) problems.push(problem);
   }
   if (problems.length > 0) {
     return { result: 'failed', message: describeProblems(problems), problems, generations };
@@ -92,7 +92,11 @@ function rangeOf(generations: readonly GenerationRange[], newest: GenerationRang
   return `restorable from ${from ?? ''} to ${newest?.to ?? ''}`;
 }
 
-async function restoreAndCheck(request: ReplicaVerificationRequest, parent: string): Promise<Problem[]> {
+async function restoreAndCheck(
+  request: ReplicaVerificationRequest,
+  parent: string,
+  limitBytes: number,
+): Promise<Problem[]> {
   const { name, store, parallelism, signal, logger } = request;
   const problem = (message: string): Problem => ({ object: null, page: null, message });
   return withVerificationFolder(parent, name, async (folder) => {
@@ -102,6 +106,7 @@ async function restoreAndCheck(request: ReplicaVerificationRequest, parent: stri
         replicas: [{ name, store }],
         outputPath,
         parallelism,
+        limitBytes,
         logger: quietLogger(logger),
         signal,
       });

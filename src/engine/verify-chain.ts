@@ -8,15 +8,14 @@ import { type LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { ChainEnd, SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
 import type { Position } from '../format/position.ts';
-import { DATABASE_HEADER_SIZE, parseDatabaseHeader } from '../sqlite/database-header.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 import { describeLeftOut } from './index-path.ts';
 import type { PageSink } from './page-writer.ts';
 import type { FoundPath, NoPath } from './path-finder.ts';
 import type { Content } from './restore-content.ts';
 import { missingSegmentError } from './restore-plan.ts';
-import { checkSnapshot } from './restore-run.ts';
 import { WalApplier, checkSegmentTrailer } from './restore-wal.ts';
+import { type SnapshotContent, readSnapshot } from './snapshot-content.ts';
 import { segmentTrailerOf, trailerOf } from './trailer-reader.ts';
 import type { GenerationRange, Problem } from './verification-result.ts';
 
@@ -99,9 +98,9 @@ export class GenerationCheck {
     this.#snapshotCount++;
     this.#count(object);
     this.#closeBefore(object);
-    let found: FoundSnapshot;
+    let found: SnapshotContent;
     try {
-      found = await readSnapshot(content);
+      found = await readSnapshot(content, () => undefined);
     } catch (error) {
       // The chain goes on from the snapshot before, if there is one.
       this.#damaged(error, object.key, `snapshot ${object.key}`);
@@ -333,21 +332,4 @@ async function drain(chunks: AsyncIterable<Uint8Array>): Promise<void> {
 function missingBefore({ generation, index, offset }: SegmentInfo, before: ChainEnd | undefined): string {
   const fromEnd = before && (before.index === index || offset === 0);
   return fromEnd ? segmentKey(generation, before.index, before.offset) : segmentKey(generation, index, 0);
-}
-
-interface FoundSnapshot {
-  readonly sizeBytes: number;
-  readonly pageSizeBytes: number;
-  readonly trailer: SnapshotTrailer | undefined;
-}
-
-async function readSnapshot({ object, chunks, end }: Content<SnapshotInfo>): Promise<FoundSnapshot> {
-  const head = Buffer.alloc(DATABASE_HEADER_SIZE);
-  let sizeBytes = 0;
-  for await (const chunk of chunks) {
-    if (sizeBytes < head.byteLength) head.set(chunk.subarray(0, head.byteLength - sizeBytes), sizeBytes);
-    sizeBytes += chunk.byteLength;
-  }
-  const { pageSizeBytes } = parseDatabaseHeader(head.subarray(0, Math.min(sizeBytes, head.byteLength)));
-  return { sizeBytes, pageSizeBytes, trailer: checkSnapshot(object, end(), { sizeBytes, pageSizeBytes }) };
 }

@@ -65,14 +65,25 @@ function isRunning(pid: number): boolean {
 /** Room that a verification leaves to the database, whose disk it usually shares. */
 const RESERVE_BYTES = 64 << 20;
 
-/** @throws LitestreamError 'disk-full' when less than `neededBytes` and some room for others is free */
+/** What is restored may be larger on its way than at its end, by so much at the least. */
+const SLACK = 1.25;
+/** A database that was much larger once may take so much of what is free. */
+const FREE_SHARE = 0.5;
+
+/**
+ * @param neededBytes size of what is restored
+ * @returns what it may take on its way, in bytes: a replica may hold far more than it should
+ * @throws LitestreamError 'disk-full' when less than `neededBytes` and some room for others is free
+ */
 export async function requireSpace(
   folder: string,
   neededBytes: number,
   freeBytes: (folder: string) => Promise<number> = freeBytesOf,
-): Promise<void> {
+): Promise<number> {
   const free = await freeBytes(folder);
-  if (free >= neededBytes + RESERVE_BYTES) return;
+  const spare = free - RESERVE_BYTES;
+  if (spare >= neededBytes)
+    return Math.floor(Math.min(spare, Math.max(neededBytes * SLACK, free * FREE_SHARE)));
   throw new LitestreamError(
     'disk-full',
     `restoring takes ${neededBytes} bytes in ${folder}, where ${free} are free and ${RESERVE_BYTES} must stay so`,

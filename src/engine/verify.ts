@@ -121,9 +121,9 @@ class Verification {
     this.#position = position;
     this.#stage = `waiting until ${formatPosition(position)} is stored`;
     await this.#request.storedThrough(position);
-    await requireSpace(source.metaPath, live.sizeBytes, this.#request.freeBytes);
+    const limitBytes = await requireSpace(source.metaPath, live.sizeBytes, this.#request.freeBytes);
     await withVerificationFolder(source.metaPath, name, (folder) =>
-      this.#restoreAndCompare(join(folder, 'restored.db'), live),
+      this.#restoreAndCompare(join(folder, 'restored.db'), live, limitBytes),
     );
     if (this.#found.length === 0) await this.#checkLatest(position);
     if (depth === 'latest' && this.#found.length === 0) return this.#sound();
@@ -189,9 +189,9 @@ class Verification {
   }
 
   /** Notes what is wrong with what the restore makes at `path`. */
-  async #restoreAndCompare(path: string, live: LiveDigests): Promise<void> {
+  async #restoreAndCompare(path: string, live: LiveDigests, limitBytes: number): Promise<void> {
     const { signal } = this.#request;
-    if (!(await this.#restore(path, live.position))) return;
+    if (!(await this.#restore(path, live.position, limitBytes))) return;
     this.#stage = 'comparing the restored database';
     await this.#compare(path, live);
     this.#stage = 'checking the integrity of the restored database';
@@ -205,7 +205,7 @@ class Verification {
   }
 
   /** Whether it could be restored. */
-  async #restore(path: string, position: Position): Promise<boolean> {
+  async #restore(path: string, position: Position, limitBytes: number): Promise<boolean> {
     const { name, store, logger, signal } = this.#request;
     this.#stage = `restoring ${formatPosition(position)}`;
     logger.debug('restoring to verify', { position: formatPosition(position), path });
@@ -216,6 +216,7 @@ class Verification {
         generation: position.generation,
         upTo: position,
         parallelism: PARALLELISM,
+        limitBytes,
         logger: quietLogger(logger),
         signal,
       });

@@ -393,6 +393,7 @@ export async function* decodeLz4Frame(
   const parser = parseLz4Frames();
   const reader = thread ? new ThreadReader(thread) : new LocalReader();
   let sizeBytes = 0;
+  let announcedSizeBytes: number | undefined;
   let end: Extract<Lz4Step, { kind: 'end' }> | undefined;
   const skippable: Uint8Array[] = [];
   try {
@@ -403,7 +404,10 @@ export async function* decodeLz4Frame(
         step = parser.next(await bytes.take(value.byteCount));
         continue;
       }
-      if (value.kind === 'start' && value.contentSizeBytes !== undefined) onSize?.(value.contentSizeBytes);
+      if (value.kind === 'start' && value.contentSizeBytes !== undefined) {
+        announcedSizeBytes = value.contentSizeBytes;
+        onSize?.(announcedSizeBytes);
+      }
       if (value.kind === 'block') reader.add(value.block);
       if (value.kind === 'skippable') skippable.push(value.frame);
       if (skippable.length > TOLD_FRAMES) skippable.shift();
@@ -411,6 +415,9 @@ export async function* decodeLz4Frame(
         const content = await reader.next();
         if (content === undefined) break;
         sizeBytes += content.byteLength;
+        if (announcedSizeBytes !== undefined && sizeBytes > announcedSizeBytes) {
+          throw corruptFrame(`holds more than the ${announcedSizeBytes} bytes that its header says`);
+        }
         yield transient ? content : content.slice();
       }
       if (value.kind === 'end') {
@@ -421,7 +428,7 @@ export async function* decodeLz4Frame(
     }
     onEnd?.({
       contentChecksum: end?.contentChecksum,
-      announcedSizeBytes: end?.contentSizeBytes,
+      announcedSizeBytes,
       skippable,
     });
   } finally {

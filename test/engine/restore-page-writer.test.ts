@@ -25,7 +25,7 @@ async function pages(): Promise<number[]> {
 }
 
 it('keeps the last image of a page', async () => {
-  const writer = new PageWriter(file, 4 * PAGE, PAGE);
+  const writer = new PageWriter(file, { sizeBytes: 4 * PAGE, pageSizeBytes: PAGE });
   for (const value of [7, 8, 9]) writer.put(2, Buffer.alloc(PAGE + 3, value), 3);
   writer.put(6, Buffer.alloc(PAGE, 6), 0);
   writer.cut(6);
@@ -39,7 +39,7 @@ it('refuses a size that neither the pages nor the database have', async () => {
   head.writeUInt16BE(PAGE, 16);
   head.writeUInt32BE(7, 28);
   const sized = async (pageCount: number): Promise<void> => {
-    const writer = new PageWriter(file, 4 * PAGE, PAGE);
+    const writer = new PageWriter(file, { sizeBytes: 4 * PAGE, pageSizeBytes: PAGE });
     writer.put(1, head, 0);
     writer.cut(pageCount);
     await writer.finish();
@@ -54,7 +54,7 @@ it('refuses a size that neither the pages nor the database have', async () => {
 });
 
 it('forgets pages that were cut off, gathered or in the file, when the database grows again', async () => {
-  const writer = new PageWriter(file, 4 * PAGE, PAGE);
+  const writer = new PageWriter(file, { sizeBytes: 4 * PAGE, pageSizeBytes: PAGE });
   writer.put(5, Buffer.alloc(PAGE, 5), 0);
   writer.cut(3);
   writer.put(6, Buffer.alloc(PAGE, 6), 0);
