@@ -4,6 +4,9 @@ import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
 
+/** Of the files beside a database that SQLite would apply to it, or read its lock state from. */
+export const SIDECAR_SUFFIXES = ['-wal', '-journal', '-shm'] as const;
+
 /** `DIR/.FILE-litestream`, where v0.3.13 has it too. */
 export function defaultMetaPath(databasePath: string): string {
   return join(dirname(databasePath), `.${basename(databasePath)}-litestream`);

@@ -3,21 +3,20 @@
  * nothing is left behind, and nothing that was there before is touched.
  */
 
-import { link, lstat, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { link, lstat, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { NO_LINKS, makeDirectories, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, messageOf, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { defaultMetaPath } from './database-path.ts';
+import { SIDECAR_SUFFIXES, defaultMetaPath } from './database-path.ts';
 import { findFileUsers, refuseUsed } from './file-users.ts';
 import { type LeftoverWal, readLeftoverWal } from './leftover-wal.ts';
 import { type AccessOptions, chooseAccess, giveAccess } from './restore-access.ts';
 import type { Replacement, RunningReplicate } from './restore-replace.ts';
+import { RestoreTemporary, removeLeftTemporaries } from './restore-temporary.ts';
 
-/** Files that SQLite would apply to a database of that name, or read its lock state from. */
-const SIDECAR_SUFFIXES = ['-wal', '-journal', '-shm'] as const;
 /** Whoever noticed that the database has gone closes what is beside it. */
 const CLOSING_ATTEMPTS = 50;
 const CLOSING_STEP_MS = 100;
@@ -104,7 +103,7 @@ export class RestoreOutput {
   readonly #options: OutputOptions;
   /** The first folder that had to be made. */
   #madeFolder: string | undefined;
-  #file: FileHandle | undefined;
+  #temporary: RestoreTemporary | undefined;
   #leftover: LeftoverWal | undefined;
   /** Tells whether the files beside the output are still those that check() found. */
   #leftoverId = '';
@@ -122,8 +121,9 @@ export class RestoreOutput {
     return this.#path;
   }
 
+  /** Of the file before it has its name. After open(). */
   get temporaryPath(): string {
-    return `${this.#path}.tmp`;
+    return this.#openTemporary().path;
   }
 
   /** Whether the file has its name. */
@@ -164,18 +164,19 @@ export class RestoreOutput {
     if (!(await this.#mayBeSetAside(sidecars))) throw sidecarError(this.#path, sidecars);
   }
 
-  /** Makes missing folders and a new, empty temporary file, in place of one that an earlier restore left. */
+  /** Makes missing folders and a new, empty temporary file, in place of one that was open. */
   async open(): Promise<FileHandle> {
+    const path = resolve(this.#path);
     try {
-      const made = await makeDirectories(dirname(resolve(this.#path)), 0o700);
+      const made = await makeDirectories(dirname(path), 0o700);
       this.#madeFolder ??= made;
-      await this.#file?.close();
       await this.#removeTemporary();
-      this.#file = await open(this.temporaryPath, 'wx+', 0o600);
-      return this.#file;
+      await removeLeftTemporaries(path, this.#options.logger);
     } catch (error) {
-      throw wrapError(error, `create ${this.temporaryPath}`);
+      throw wrapError(error, `prepare to restore to ${this.#path}`);
     }
+    this.#temporary = await RestoreTemporary.make(this.#path);
+    return this.#temporary.file;
   }
 
   /**
@@ -184,16 +185,17 @@ export class RestoreOutput {
    * @throws LitestreamError 'exists', 'busy'
    */
   async prepare(leftoverRestored: boolean): Promise<void> {
-    const file = this.#openFile();
+    const temporary = this.#openTemporary();
+    const { file } = temporary;
     try {
       const access = await chooseAccess(resolve(this.#path), this.#options, this.#madeFolder);
       await giveAccess(file, access, { first: this.#madeFolder, path: resolve(this.#path) });
       await syncFile(file);
     } catch (error) {
-      throw wrapError(error, `sync ${this.temporaryPath}`);
+      throw wrapError(error, `sync ${temporary.path}`);
     }
-    if (!(await this.#isOurs(file))) {
-      throw new LitestreamError('busy', `another restore has taken ${this.temporaryPath}: run one at a time`);
+    if (!(await temporary.isNamed())) {
+      throw new LitestreamError('busy', `another process has removed ${temporary.path}: restore again`);
     }
     if ((await sizeOf(this.#path)) !== undefined) {
       await this.#refuseUnlessReplaceable();
@@ -221,7 +223,7 @@ export class RestoreOutput {
 
   /** Gives the file its name. After prepare(). When it has not got it (see `placed`), everything else is as before. */
   async place(): Promise<void> {
-    const file = this.#openFile();
+    const { file } = this.#openTemporary();
     const suffix = new Date().toISOString().replace(/[-:.]/g, '');
     if (this.#replacement?.inPlace === true) await this.#exchange(this.#replacement, file, suffix);
     else await this.#rename(suffix);
@@ -237,7 +239,7 @@ export class RestoreOutput {
       throw wrapError(error, `make the new name ${this.#path} durable`);
     }
     await file.close();
-    this.#file = undefined;
+    this.#temporary = undefined;
     this.#madeFolder = undefined;
     await this.#replacement?.end();
     this.#replacement = undefined;
@@ -277,24 +279,18 @@ export class RestoreOutput {
   async discard(): Promise<void> {
     await this.#replacement?.end();
     this.#replacement = undefined;
-    const file = this.#file;
-    if (file) {
-      const ours = await this.#isOurs(file);
-      await file.close();
-      this.#file = undefined;
-      if (ours) await this.#removeTemporary();
-    }
+    await this.#removeTemporary();
     await this.#removeMadeFolders();
   }
 
   /** Removes what SQLite put beside the temporary file when it was checked. */
   async removeTemporarySidecars(): Promise<void> {
-    for (const suffix of SIDECAR_SUFFIXES) await rm(this.temporaryPath + suffix, { force: true });
+    await this.#openTemporary().removeSidecars();
   }
 
-  #openFile(): FileHandle {
-    if (this.#file === undefined) throw new Error('the output is not open');
-    return this.#file;
+  #openTemporary(): RestoreTemporary {
+    if (this.#temporary === undefined) throw new Error('the output is not open');
+    return this.#temporary;
   }
 
   /** A database that is reached through a link is replaced where it is. */
@@ -330,20 +326,9 @@ export class RestoreOutput {
   }
 
   async #removeTemporary(): Promise<void> {
-    await rm(this.temporaryPath, { force: true });
-    await this.removeTemporarySidecars();
-  }
-
-  /** Whether the temporary file's name still stands for our file: another restore to this output would replace it. */
-  async #isOurs(file: FileHandle): Promise<boolean> {
-    const own = await file.stat();
-    try {
-      const named = await lstat(this.temporaryPath);
-      return named.ino === own.ino && named.dev === own.dev;
-    } catch (error) {
-      if (systemCode(error) === 'ENOENT') return false;
-      throw wrapError(error, `stat ${this.temporaryPath}`);
-    }
+    const temporary = this.#temporary;
+    this.#temporary = undefined;
+    await temporary?.remove();
   }
 
   /** @param done gets what was renamed */

@@ -3,16 +3,25 @@
  * let go of soon, and read at the same time, so that the upload need not wait.
  */
 
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { close, read, write } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { type LitestreamError, assert, wrapError } from '../base/errors.ts';
+import { openOwnFile } from '../base/own-file.ts';
 import { Bell } from './replica-wait.ts';
 
 const READ_SIZE = 1 << 20;
+
+const readAt = promisify(read);
+const writeAt = promisify(write);
+const closeFd = promisify(close);
 
 export class SnapshotSpool {
   readonly #path: string;
   readonly #grown = new Bell();
   readonly #closing = new AbortController();
+  /** One for writer and reader: by its path the reader might get another file. */
+  #fd: number | undefined;
   #sizeBytes = 0;
   #state: 'writing' | 'written' | LitestreamError = 'writing';
   /** Resolves when all is in the file; rejects with what kept it from that, such as 'disk-full'. */
@@ -27,12 +36,16 @@ export class SnapshotSpool {
   }
 
   async #write(content: AsyncIterable<Uint8Array>): Promise<void> {
-    let file: FileHandle | undefined;
     try {
-      file = await open(this.#path, 'w', 0o600);
+      const fd = openOwnFile(this.#path, { fresh: true });
+      this.#fd = fd;
       for await (const chunk of content) {
-        await file.writeFile(chunk);
-        this.#sizeBytes += chunk.byteLength;
+        for (let offset = 0; offset < chunk.byteLength;) {
+          const length = chunk.byteLength - offset;
+          const { bytesWritten } = await writeAt(fd, chunk, offset, length, this.#sizeBytes);
+          offset += bytesWritten;
+          this.#sizeBytes += bytesWritten;
+        }
         this.#grown.ring();
         if (this.#closing.signal.aborted) return;
       }
@@ -42,7 +55,6 @@ export class SnapshotSpool {
       throw this.#state;
     } finally {
       this.#grown.ring();
-      await file?.close();
     }
   }
 
@@ -51,26 +63,20 @@ export class SnapshotSpool {
    * when the spool is closed.
    */
   async *read(): AsyncGenerator<Uint8Array> {
-    let file: FileHandle | undefined;
     let offset = 0;
     // Used again and again: fresh memory for each chunk costs more than reading it.
     const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
-    try {
-      for (;;) {
-        while (offset < this.#sizeBytes) {
-          file ??= await open(this.#path, 'r');
-          const wanted = Math.min(READ_SIZE, this.#sizeBytes - offset);
-          const { bytesRead } = await file.read(buffer, 0, wanted, offset);
-          assert(bytesRead > 0, `${this.#path} is as long as what was written to it`);
-          offset += bytesRead;
-          yield buffer.subarray(0, bytesRead);
-        }
-        if (this.#state === 'written') return;
-        if (this.#state !== 'writing') throw this.#state;
-        await this.#grown.wait(this.#closing.signal);
+    for (;;) {
+      while (this.#fd !== undefined && offset < this.#sizeBytes) {
+        const wanted = Math.min(READ_SIZE, this.#sizeBytes - offset);
+        const { bytesRead } = await readAt(this.#fd, buffer, 0, wanted, offset);
+        assert(bytesRead > 0, `${this.#path} is as long as what was written to it`);
+        offset += bytesRead;
+        yield buffer.subarray(0, bytesRead);
       }
-    } finally {
-      await file?.close();
+      if (this.#state === 'written') return;
+      if (this.#state !== 'writing') throw this.#state;
+      await this.#grown.wait(this.#closing.signal);
     }
   }
 
@@ -78,6 +84,8 @@ export class SnapshotSpool {
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled([this.written]);
+    if (this.#fd !== undefined) await closeFd(this.#fd);
+    this.#fd = undefined;
     await rm(this.#path, { force: true });
   }
 }

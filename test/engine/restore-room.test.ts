@@ -61,7 +61,7 @@ describe('a database that is larger than what is free', () => {
       code: 'disk-full',
       message: expect.stringMatching(
         new RegExp(
-          `: not enough room for ${folder}/db.tmp: .* \\(${sizeBytes} bytes\\) needed, .* \\(${sizeBytes - 1} bytes\\) free: free some, or `,
+          `: not enough room for ${folder}/db.restore-[0-9a-f]{16}.tmp: .* \\(${sizeBytes} bytes\\) needed, .* \\(${sizeBytes - 1} bytes\\) free: free some, or `,
         ),
       ) as string,
     });

@@ -266,10 +266,45 @@ describe('the output', () => {
     expect(existsSync(join(dir, 'out'))).toBe(false);
   });
 
-  it('replaces what an earlier restore left', async () => {
+  it('leaves files alone that are not its own', async () => {
     await fs.mkdir(join(dir, 'out'));
-    for (const suffix of ['.tmp', '.tmp-wal', '.tmp-shm']) writeFileSync(out(suffix), 'x'.repeat(1 << 20));
-    await run();
+    const digits = '0123456789abcdef';
+    const others = ['.tmp', '.tmp-wal', '.tmp-shm', '.tmp-journal', '.restore-.tmp', `.restore-${digits}.db`];
+    for (const suffix of others) writeFileSync(out(suffix), suffix);
+    await fs.symlink(out('.tmp'), out(`.restore-${digits}.tmp`));
+    const steps: string[][] = [];
+    await run({ integrityCheck: 'full', onProgress: () => steps.push(readdirSync(join(dir, 'out'))) });
+    expect(steps[0]).toContainEqual(expect.stringMatching(/^db\.restore-(?!0123)[0-9a-f]{16}\.tmp$/));
+    expect(readdirSync(join(dir, 'out')).sort()).toEqual(
+      ['', ...others, `.restore-${digits}.tmp`].map((suffix) => `db${suffix}`).sort(),
+    );
+    for (const suffix of others) expect(readFileSync(out(suffix), 'utf8')).toBe(suffix);
+  });
+
+  it.runIf(process.platform === 'linux')(
+    'removes what a killed restore left, but not what a running one writes',
+    async () => {
+      await fs.mkdir(join(dir, 'out'));
+      const left = '.restore-00000000000000aa.tmp';
+      for (const suffix of ['', '-wal', '-shm', '-journal']) writeFileSync(out(left + suffix), 'left');
+      const running = await fs.open(out('.restore-00000000000000bb.tmp'), 'wx');
+      try {
+        await run();
+      } finally {
+        await running.close();
+      }
+      expect(readdirSync(join(dir, 'out')).sort()).toEqual(['db', 'db.restore-00000000000000bb.tmp']);
+      expect(lines).toContainEqual(
+        expect.stringMatching(/INFO removing what a killed restore left .*path=\S+00aa\.tmp/),
+      );
+    },
+  );
+
+  it('of two at once one has the name, and nothing of the other stays', async () => {
+    const results = await Promise.allSettled([run(), run()]);
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    const failed = results.find(({ status }) => status === 'rejected');
+    expect(failed).toMatchObject({ reason: { code: 'exists' } });
     expect(readdirSync(join(dir, 'out'))).toEqual(['db']);
     expect(restored().equals(readFileSync(join(dir, 'db')))).toBe(true);
   });

@@ -1,11 +1,14 @@
-import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
+import type * as ownFile from '../../src/base/own-file.ts';
 import { type SnapshotInfo, listSnapshots } from '../../src/engine/catalog.ts';
 import type { Replica } from '../../src/engine/replica.ts';
 import { snapshotAddsTo, snapshotDueAtMs } from '../../src/engine/snapshot.ts';
+import { decodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
 import { snapshotKey } from '../../src/format/names.ts';
+import { collect } from '../../src/storage/body.ts';
 import { openMemoryStore } from '../../src/storage/memory/memory-store.ts';
 import {
   type FakeSource,
@@ -16,6 +19,18 @@ import {
   hang,
   until,
 } from './replica-rig.ts';
+
+/** The file that stands for the next spool: no file on a disk that is not full fails like a full one. */
+const spoolFile: { path: string | undefined } = vi.hoisted(() => ({ path: undefined }));
+vi.mock('../../src/base/own-file.ts', async (original) => {
+  const module = await original<typeof ownFile>();
+  const openOwnFile: typeof module.openOwnFile = (path, options) => {
+    const full = spoolFile.path;
+    spoolFile.path = undefined;
+    return full === undefined ? module.openOwnFile(path, options) : openSync(full, 'r+');
+  };
+  return { ...module, openOwnFile };
+});
 
 let source: FakeSource;
 let log: LogLine[];
@@ -151,8 +166,8 @@ describe('while a snapshot is written', () => {
     const store = new FaultStore(openMemoryStore(), false);
     source.commit();
     const hold = source.holdSnapshot.bind(source);
-    source.holdSnapshot = async () => {
-      symlinkSync('/dev/full', spool());
+    source.holdSnapshot = () => {
+      spoolFile.path = '/dev/full';
       return hold();
     };
     await allStored(start(store));
@@ -160,6 +175,43 @@ describe('while a snapshot is written', () => {
     expect(existsSync(spool())).toBe(false);
     expect(log.filter(({ level }) => level === 'WARN')).toHaveLength(1);
     expect(source.holds).toBe(0);
+  });
+
+  it('a link in the place of the spool is not followed, and makes way', async () => {
+    const store = new FaultStore(openMemoryStore(), false);
+    source.commit();
+    const victim = join(source.metaPath, 'victim');
+    writeFileSync(victim, 'kept');
+    const hold = source.holdSnapshot.bind(source);
+    let links = 1;
+    source.holdSnapshot = () => {
+      if (links-- > 0) symlinkSync(victim, spool());
+      return hold();
+    };
+    const replica = start(store);
+    await until('the refusal shows', () => replica.stats.lastError);
+    await allStored(replica);
+    expect(readFileSync(victim, 'utf8')).toBe('kept');
+    expect(log.map(({ attributes }) => attributes['error'])).toContainEqual(
+      expect.stringContaining(`${spool()} is a link or no file`),
+    );
+    expect(await snapshots(store)).toHaveLength(1);
+    expect(existsSync(spool())).toBe(false);
+  });
+
+  it('the file that was written is uploaded, whatever has its name meanwhile', async () => {
+    const store = new FaultStore(openMemoryStore(), false);
+    source.commit();
+    store.fault = async ({ operation, key }) => {
+      if (operation !== 'put' || !key.includes('/snapshots/')) return;
+      await until('the database is let go', () => source.holds === 0);
+      rmSync(spool());
+      writeFileSync(spool(), Buffer.alloc(1 << 20, 'secret'));
+    };
+    await allStored(start(store));
+    const [key] = await snapshots(store);
+    const stored = await collect((await store.get(key!.key)).stream);
+    expect(readFileSync(source.path).equals(decodeLz4FrameBytes(stored))).toBe(true);
   });
 
   it('a stop waits for the first one of a generation, and says so when it must not wait', async () => {

@@ -202,6 +202,29 @@ describe('GcsStore failures', () => {
     await expect(store.put('k', randomBytes(2 * CHUNK))).rejects.toThrow(/no address for the upload/);
   });
 
+  it('sends an upload to no other host than its own', async () => {
+    const other = await GcsServer.start();
+    try {
+      const { port } = new URL(server.endpoint);
+      const foreign = [
+        `${other.endpoint}/upload`,
+        `https://127.0.0.1:${port}/u`,
+        'http://x.googleapis.com/u',
+      ];
+      for (const location of [...foreign, 'https://evilgoogleapis.com/u']) {
+        server.onRequest = () => ({ status: 200, headers: { location }, body: '{}' });
+        const error = await failureOf(() => store.put('k', randomBytes(2 * CHUNK)));
+        expect(error).toMatchObject({ code: 'io' });
+        expect(error.message).toContain(
+          `on ${new URL(location).origin}, which is not its own: check endpoint`,
+        );
+      }
+      expect(other.requests).toEqual([]);
+    } finally {
+      await other.close();
+    }
+  });
+
   it('says that nobody listens, that there is no TLS, and that the endpoint is no URL', async () => {
     store = open({ endpoint: server.endpoint.replace('http:', 'https:') });
     await expect(store.get('k')).rejects.toMatchObject({ code: 'config' });

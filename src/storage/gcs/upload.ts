@@ -120,7 +120,20 @@ async function begin(
   if (location === undefined || !URL.canParse(location)) {
     throw new LitestreamError('io', `put ${key}: the store gave no address for the upload: check endpoint`);
   }
-  return new URL(location);
+  const url = new URL(location);
+  if (!isOfStore(url, session.uploadUrl({}))) {
+    throw new LitestreamError(
+      'io',
+      `put ${key}: the store gave an address for the upload on ${url.origin}, which is not its own: check endpoint`,
+    );
+  }
+  return url;
+}
+
+/** Whether an address is the store's: the data must not go to another host of its choice, nor unencrypted. */
+function isOfStore(url: URL, own: URL): boolean {
+  if (url.protocol === own.protocol && url.host === own.host) return true;
+  return url.protocol === 'https:' && url.port === '' && url.hostname.endsWith('.googleapis.com');
 }
 
 interface StoredObject {
