@@ -292,13 +292,15 @@ export class GenerationReplication {
     const { lookIntervalMs, stopping, failures } = this.#context;
     const { local } = store.capabilities;
     const { signal } = this.#controller;
-    while ((local || this.#isAfterLoss) && !stopping.aborted) {
-      const intervalMs = local ? lookIntervalMs : AFTER_LOSS_MS / 2;
-      await pause(intervalMs, signal, stopping);
+    const intervalMs = local ? lookIntervalMs : AFTER_LOSS_MS / 2;
+    for (let waitMs = intervalMs; (local || this.#isAfterLoss) && !stopping.aborted;) {
+      await pause(waitMs, signal, stopping);
+      // Each upload looks as well, and the next look comes an interval after that.
+      const restMs = this.#lookedAtMs + intervalMs - performance.now();
+      waitMs = restMs > 0 ? restMs : intervalMs;
       if (!this.restorable) continue;
       try {
-        // Each upload looks as well.
-        if (performance.now() - this.#lookedAtMs >= intervalMs) await this.#look(signal);
+        if (restMs <= 0) await this.#look(signal);
         failures.recovered('presence');
       } catch (error) {
         throwIfAborted(signal);
