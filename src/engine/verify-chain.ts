@@ -5,6 +5,7 @@
  */
 
 import { type LitestreamError, hasCode, messageOf } from '../base/errors.ts';
+import { isPlaintextRefusal } from '../base/plaintext-refusal.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { ChainEnd, SegmentTrailer, SnapshotTrailer } from '../format/object-trailer.ts';
 import type { Position } from '../format/position.ts';
@@ -71,6 +72,7 @@ export class GenerationCheck {
   #committedMs: number | undefined;
   #snapshotCount = 0;
   #objectCount = 0;
+  #plaintextCount = 0;
   #sizeBytes = 0;
   #restoredSizeBytes = 0;
 
@@ -229,6 +231,11 @@ export class GenerationCheck {
     return isFirst ? { committedMs: this.#committedMs, missing } : undefined;
   }
 
+  /** Whether none of its objects is encrypted where all have to be: then nothing else is said of them. */
+  get isPlaintext(): boolean {
+    return this.#plaintextCount > 0 && this.#plaintextCount === this.#objectCount;
+  }
+
   get range(): GenerationRange {
     const iso = (ms: number | undefined): string | null =>
       ms === undefined ? null : new Date(ms).toISOString();
@@ -303,6 +310,7 @@ export class GenerationCheck {
   /** @throws `error` when it does not tell of damage */
   #damaged(error: unknown, object: string, context: string | undefined): void {
     if (!isDamage(error)) throw error;
+    if (isPlaintextRefusal(error)) this.#plaintextCount++;
     const text = messageOf(error);
     this.#add(object, context === undefined || hasCode(error, 'gap') ? text : `${context}: ${text}`);
   }

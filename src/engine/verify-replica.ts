@@ -144,15 +144,27 @@ async function checkListings(
   const ends = new Map<string, Position>();
   const keys = new Set<string>();
   let restoredSizeBytes = 0;
+  const checks: GenerationCheck[] = [];
   for (const listing of listings) {
     for (const { key } of objectsOf(listing)) keys.add(key);
-    const check = await checkGeneration(store, listing, options);
+    checks.push(await checkGeneration(store, listing, options));
+  }
+  for (const check of checks) {
+    const { generation } = check.range;
+    if (check.isPlaintext && !checks.every(({ isPlaintext }) => isPlaintext)) {
+      // A restore does not choose it: it is from before encryption was turned on, or somebody else's.
+      notes.push(
+        `generation ${generation} is not encrypted, and was not looked at: either it is from before encryption was turned ` +
+          'on, or somebody has put it there (age.allow-plaintext: true in the config file has it read)',
+      );
+      continue;
+    }
     for (const note of check.notes) notes.push(note);
     if (check.begun) begun.push(check.begun);
     for (const problem of check.problems) problems.push(problem);
     generations.push(check.range);
     restoredSizeBytes = Math.max(restoredSizeBytes, check.restoredSizeBytes);
-    if (check.end) ends.set(listing.generation, check.end);
+    if (check.end) ends.set(generation, check.end);
   }
   for (const { committedMs, missing } of begun) {
     // What the database was later is all in a generation that began after this one had ended.

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { decodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
 import { newAgeKey, type AgeKey } from '../support/age.ts';
-import { SUBJECT, runLitestream, until } from '../support/process.ts';
+import { type RunResult, SUBJECT, runLitestream, until } from '../support/process.ts';
 import { withRig, type Rig } from '../support/process-rig.ts';
 import { compareDatabases, compareFiles } from '../support/sqlite.ts';
 
@@ -179,6 +179,10 @@ async function allStored(rig: Rig, config: string): Promise<void> {
   });
 }
 
+function verified(config: string, database: string): Promise<RunResult> {
+  return runLitestream({ binary: 'ours', args: ['verify', '-config', config, database] });
+}
+
 describe('a replica that was begun without encryption, and goes on with it', () => {
   it('restores what is encrypted, and what is from before when asked', async () => {
     await withRig(async (rig) => {
@@ -194,9 +198,21 @@ describe('a replica that was begun without encryption, and goes on with it', () 
       await mark(app, 10);
       const config = await restoring(rig, key);
       await allStored(rig, config);
+      // Whose encryption was turned on has a backup that is well, from then on.
+      const whole = await verified(config, rig.database);
+      expect(whole).toMatchObject({ code: 0 });
+      expect(whole.stdout).toContain(`note: generation ${first} is not encrypted, and was not looked at`);
       await litestream.stop();
       const generations = await fs.readdir(join(rig.replica, 'generations'));
       expect(generations).toHaveLength(2);
+      const [snapshot = ''] = await fs.readdir(join(rig.replica, 'generations', first, 'snapshots'));
+      const latest = generations.find((name) => name !== first) ?? '';
+      const planted = join(rig.replica, 'generations', latest, 'snapshots', '00000009.snapshot.lz4');
+      await fs.cp(join(rig.replica, 'generations', first, 'snapshots', snapshot), planted);
+      expect((await verified(config, rig.database)).stdout).toMatch(
+        /failed: snapshot .*00000009.*not encrypted/,
+      );
+      await fs.rm(planted);
       expect(await compareDatabases(rig.database, await rig.restored({ config }))).toBeUndefined();
 
       for (const args of [

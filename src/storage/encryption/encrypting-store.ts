@@ -1,7 +1,7 @@
 /**
  * A decorator that encrypts what is put, with age, and decrypts what is got. Keys, sizes in listings and what `put`
  * tells are those of the encrypted objects; bytes and ranges of `get` are the content's. Objects that are not encrypted
- * are read as they are: those from before encryption was turned on.
+ * are refused where there are identities, unless the config allows them: then they are read as they are.
  */
 
 import { randomBytes } from 'node:crypto';
