@@ -18,6 +18,8 @@ interface Telling {
   /** What a put tells, if not what is shown. */
   readonly taken?: (ms: number) => number;
   readonly versions?: boolean;
+  /** False: leaves what it is asked to leave. */
+  readonly overwrites?: boolean;
 }
 
 /** Tells what it is told to tell, and overwrites what it is asked to leave. */
@@ -38,8 +40,9 @@ class TellingStore extends ForwardingStore {
     body: Uint8Array | AsyncIterable<Uint8Array>,
     options?: PutOptions,
   ): Promise<ObjectInfo> {
-    const { shown, taken = shown } = this.#telling;
-    return this.#tell(await super.put(key, body, { ...options, ifAbsent: false }), taken);
+    const { shown, taken = shown, overwrites = true } = this.#telling;
+    const how = overwrites ? { ...options, ifAbsent: false } : options;
+    return this.#tell(await super.put(key, body, how), taken);
   }
 
   protected override async forwardStat(key: string, options?: CallOptions): Promise<ObjectInfo | undefined> {
@@ -55,6 +58,8 @@ class TellingStore extends ForwardingStore {
 }
 
 const exact = (ms: number): number => ms;
+/** Of a time in whole seconds it cannot be known whether it is exact. */
+const withoutWholeSeconds = (ms: number): number => (ms % 1000 === 0 ? ms + 1 : ms);
 /** A store that tells seconds, all within the same ones. */
 const coarse = (): number => 1_700_000_000_000;
 
@@ -65,7 +70,7 @@ let replicas: Replicas;
 beforeEach(() => {
   replicas = new Replicas();
   ({ source } = replicas);
-  inner = openMemoryStore();
+  inner = new TellingStore(openMemoryStore(), { shown: withoutWholeSeconds, overwrites: false });
 });
 
 afterEach(() => replicas.end());
