@@ -151,7 +151,9 @@ describe('a snapshot that does not say how large it is', () => {
       return Promise.resolve({ freeBytes: 40 * MIB - sizeBytes, limitBytes: Infinity });
     };
     await expect(restore(request({ spaceOf }))).rejects.toEqual(
-      full(/00000000\.snapshot\.lz4: not enough room for .*db\.restore-\w+\.tmp: .* of it are written, .* left free/),
+      full(
+        /00000000\.snapshot\.lz4: not enough room for .*db\.restore-\w+\.tmp: .* of it are written, .* left free/,
+      ),
     );
     expect(largest).toBeGreaterThan(30 * MIB);
     expect(largest).toBeLessThan(40 * MIB);
