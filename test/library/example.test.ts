@@ -75,7 +75,8 @@ async function survives(
   });
   // Its child has still the folder open for a moment, and would make files in it.
   await until(() => isReleased(join(data, '.guests.db-litestream')), { timeoutMs: 40_000 });
-  await fs.rm(data, { recursive: true });
+  // With the lock it has let go of the database, and removes its socket after that.
+  await fs.rm(data, { recursive: true, maxRetries: 20 });
   await withExample(here, async (url) => {
     const page = await (await fetch(url)).text();
     expect(page).toContain('Ada');
