@@ -182,7 +182,9 @@ class AbsStore implements ObjectStore {
       throw new LitestreamError('io', `${what}: the answer has no body or no length: check endpoint`);
     }
     try {
-      if (range !== undefined && answer.contentRange === undefined) {
+      // From the beginning to the end nothing is asked for but the object.
+      const isRanged = range !== undefined && (range.start > 0 || range.end !== undefined);
+      if (isRanged && answer.contentRange === undefined) {
         throw new LitestreamError('unsupported', `${what}: ${this.location} ignores byte ranges`);
       }
       checkRangeSize(range, sizeBytes, what);
