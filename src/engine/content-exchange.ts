@@ -5,6 +5,7 @@
  */
 
 import { randomInt } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { syncDirectory, syncFile } from '../base/durable-file.ts';
@@ -20,6 +21,8 @@ import {
 import { writeFully } from './page-writer.ts';
 
 const CHUNK_SIZE = 1 << 20;
+/** As 'w+', but through no link: the folder may be somebody else's, who would have us write over any file. */
+const JOURNAL_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 /** Offsets in the header: what tells connections that their caches of pages and of the schema are old. */
 const CHANGE_COUNTER = 24;
 const SCHEMA_COOKIE = 40;
@@ -115,7 +118,7 @@ export class ContentExchange {
     const { database, fresh } = this.#options;
     const size = this.#pageSize;
     const { mode, uid, gid } = await database.stat();
-    const journal = await open(this.#journalPath, 'w+', mode & 0o777);
+    const journal = await open(this.#journalPath, JOURNAL_FLAGS, mode & 0o777);
     this.#journal = journal;
     // Whoever may write the database must be able to roll it back.
     await journal.chown(uid, gid).catch(permitted);

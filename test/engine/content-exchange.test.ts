@@ -38,8 +38,12 @@ async function make(
   await sqlite.close();
 }
 
-async function exchange(giveAccess = () => Promise.resolve()): Promise<void> {
+async function exchange(
+  giveAccess = () => Promise.resolve(),
+  prepare = () => Promise.resolve(),
+): Promise<void> {
   const hold = await ExclusiveHold.begin(findWritable(path)!);
+  await prepare();
   const file = await fs.open(fresh, 'r+');
   try {
     expect(hold.problem).toBeUndefined();
@@ -136,4 +140,17 @@ it('an empty file becomes the database', async () => {
   expect(await countOf(path)).toBe(7);
   expect((await fs.stat(kept)).size).toBe(0);
   expect((await fs.readdir(dir)).filter((name) => name.includes('journal'))).toEqual([]);
+});
+
+it('writes through no link in the place of its journal', async () => {
+  const options = { pageSize: 4096, mode: 'DELETE' } as const;
+  await make(path, { ...options, rows: 20 });
+  await make(fresh, { ...options, rows: 7 });
+  const other = join(dir, 'other');
+  await fs.writeFile(other, 'precious');
+  const exchanging = exchange(undefined, () => fs.symlink(other, `${path}-journal`));
+  await expect(exchanging).rejects.toThrow('ELOOP');
+  expect(await fs.readFile(other, 'utf8')).toBe('precious');
+  await fs.rm(`${path}-journal`, { force: true });
+  expect(await countOf(path)).toBe(20);
 });
