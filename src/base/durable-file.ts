@@ -177,7 +177,7 @@ async function writeAll(handle: FileHandle, data: Uint8Array): Promise<void> {
 }
 
 /** Changes the owner where that is allowed and needed. */
-async function giveTo(handle: FileHandle, owner: Owner): Promise<void> {
+export async function giveTo(handle: FileHandle, owner: Owner): Promise<void> {
   const { uid, gid } = await handle.stat();
   if (uid === owner.uid && gid === owner.gid) return;
   try {

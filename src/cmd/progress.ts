@@ -2,6 +2,7 @@
 
 import { formatBytes } from '../base/byte-size.ts';
 import type { Logger } from '../base/logger.ts';
+import { printable } from '../base/printable.ts';
 import type { RestoreProgress } from '../engine/restore.ts';
 
 const REDRAW_MS = 100;
@@ -55,7 +56,7 @@ export class ProgressLine {
     const seconds = (this.#now() - this.#startedAt) / 1000;
     const { bytesDone = 0, segmentsDone = 0 } = this.#last ?? {};
     this.#terminal.write(
-      `restored ${outputPath}: ${formatBytes(bytesDone)}, ${segmentsDone} segments in ${seconds.toFixed(1)}s\n`,
+      `restored ${printable(outputPath)}: ${formatBytes(bytesDone)}, ${segmentsDone} segments in ${seconds.toFixed(1)}s\n`,
     );
   }
 

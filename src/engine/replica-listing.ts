@@ -1,6 +1,7 @@
 /** What a whole replica holds, generation by generation: what the listing commands and the library show. */
 
 import { Semaphore } from '../base/concurrency.ts';
+import { greatestOf, leastOf } from '../base/extremes.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { withRetry } from '../storage/retrying-store.ts';
 import { listGenerations, listSegments, listSnapshots } from './catalog.ts';
@@ -52,10 +53,7 @@ async function spanOf(
   ];
   const times = objects.map(({ createdAt }) => createdAt.getTime());
   if (times.length === 0) return undefined;
-  // Not Math.min(...times): there may be more objects than a call takes arguments.
-  const start = times.reduce((a, b) => Math.min(a, b));
-  const end = times.reduce((a, b) => Math.max(a, b));
-  return { generation, start: new Date(start), end: new Date(end) };
+  return { generation, start: new Date(leastOf(times)), end: new Date(greatestOf(times)) };
 }
 
 /** All snapshots, by generation and index. */

@@ -1,5 +1,6 @@
 /** One generation of one replica as a base for a restore: what of it counts, and the plan that follows. Pure. */
 
+import { greatestOf } from '../base/extremes.ts';
 import { type SegmentInfo, type SnapshotInfo, thereFromMs } from './catalog.ts';
 import { type PlanFailure, bothForms } from './plan-failure.ts';
 import { type Damage, type Hole, assembleChain } from './restore-chain.ts';
@@ -48,11 +49,7 @@ function reachingCandidate(replica: string, listing: GenerationListing, reach: R
 
 /** When the store got the newest of them, in epoch milliseconds; -Infinity: there is none. */
 export function newestOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInfo[]): number {
-  // Not Math.max(...times): there may be more objects than a call takes arguments.
-  return [...snapshots, ...segments].reduce(
-    (ms, { createdAt }) => Math.max(ms, createdAt.getTime()),
-    -Infinity,
-  );
+  return greatestOf([...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime()));
 }
 
 function endOf(snapshots: readonly SnapshotInfo[], segments: readonly SegmentInfo[]): Candidate['end'] {

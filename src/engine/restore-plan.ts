@@ -4,7 +4,7 @@
  */
 
 import { LitestreamError } from '../base/errors.ts';
-import { leastOf } from '../base/extremes.ts';
+import { greatestOf, leastOf } from '../base/extremes.ts';
 import { segmentKey, snapshotKey } from '../format/names.ts';
 import type { Origin } from '../format/origin-frame.ts';
 import { type Position, formatPosition } from '../format/position.ts';
@@ -272,9 +272,7 @@ function noSnapshot(listings: readonly GenerationListing[]): PlanFailure {
 function rangeOf({ snapshots, segments, reach }: GenerationListing): NonNullable<Reach['range']> {
   if (reach?.range) return reach.range;
   const times = [...snapshots, ...segments].map(({ createdAt }) => createdAt.getTime());
-  const latestMs = times.reduce((a, b) => Math.max(a, b), -Infinity);
-  const earliestMs = leastOf(snapshots.map(thereFromMs));
-  return { earliestMs, latestMs };
+  return { earliestMs: leastOf(snapshots.map(thereFromMs)), latestMs: greatestOf(times) };
 }
 
 /** Something is missing in the middle of a chain. */

@@ -9,7 +9,7 @@ import { constants, existsSync } from 'node:fs';
 import { type FileHandle, copyFile, link, lstat, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
-import { NO_LINKS, syncDirectory, syncFile } from '../base/durable-file.ts';
+import { NO_LINKS, giveTo, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { type WritablePath, findWritable } from '../sqlite/writable-path.ts';
@@ -187,13 +187,10 @@ async function refuseTaken(path: string): Promise<void> {
 async function copyWhole(path: string, target: string): Promise<void> {
   try {
     await copyFile(path, target, constants.COPYFILE_EXCL);
-    const { uid, gid } = await stat(path);
+    const owner = await stat(path);
     const file = await open(target, 'r+');
     try {
-      // Only root can give files away.
-      await file.chown(uid, gid).catch((error: unknown) => {
-        if (systemCode(error) !== 'EPERM') throw error;
-      });
+      await giveTo(file, owner);
       await syncFile(file);
     } finally {
       await file.close();

@@ -3,6 +3,7 @@
  * start, and nothing that a moment of the window is restored from. Pure, and written without the planner's rules.
  */
 
+import { greatestOf } from '../base/extremes.ts';
 import type { SegmentInfo, SnapshotInfo } from './catalog.ts';
 
 export interface Deletion {
@@ -29,7 +30,7 @@ export function findBreach(deletion: Deletion): string | undefined {
   for (const { generation, createdAt } of eachOf(snapshots, segments)) {
     newestMs.set(generation, Math.max(newestMs.get(generation) ?? -Infinity, createdAt.getTime()));
   }
-  const newestPillarMs = pillars.reduce((ms, { createdAt }) => Math.max(ms, createdAt.getTime()), -Infinity);
+  const newestPillarMs = greatestOf(pillars.map(({ createdAt }) => createdAt.getTime()));
   const ownPillars = new Map<string, SnapshotInfo>();
   for (const pillar of pillars) {
     const other = ownPillars.get(pillar.generation);

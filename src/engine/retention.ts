@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError, wrapError } from '../base/errors.ts';
+import { leastOf } from '../base/extremes.ts';
 import type { Logger } from '../base/logger.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import {
@@ -341,7 +342,7 @@ export async function enforceRetention(request: EnforceRetentionRequest): Promis
 
 function oldestMs(snapshots: readonly SnapshotInfo[]): number | undefined {
   if (snapshots.length === 0) return undefined;
-  return snapshots.reduce((ms, { createdAt }) => Math.min(ms, createdAt.getTime()), Infinity);
+  return leastOf(snapshots.map(({ createdAt }) => createdAt.getTime()));
 }
 
 function logCut(logger: Logger, { generation, beforeIndex, snapshots, segments }: RetentionCut): void {

@@ -4,6 +4,7 @@
  */
 
 import { LitestreamError, assert } from '../base/errors.ts';
+import { isPageSize } from '../sqlite/database-header.ts';
 import { MAX_TIME_MS, type Origin, decodeOrigin, encodeOrigin } from './origin-frame.ts';
 import { xxh32 } from './xxh32.ts';
 
@@ -184,9 +185,7 @@ function writeHead(data: Buffer, trailer: ObjectTrailer, flags: number): void {
 
 function readHead(data: Buffer): Pick<ObjectTrailer, 'pageSizeBytes' | 'generation' | 'index'> {
   const pageSizeBytes = data.readUInt32LE(4);
-  const isPageSize =
-    pageSizeBytes >= 512 && pageSizeBytes <= 65536 && (pageSizeBytes & (pageSizeBytes - 1)) === 0;
-  if (!isPageSize) throw corrupt(`has pages of ${pageSizeBytes} bytes`);
+  if (!isPageSize(pageSizeBytes)) throw corrupt(`has pages of ${pageSizeBytes} bytes`);
   return {
     pageSizeBytes,
     generation: data.toString('hex', 8, 16),

@@ -1,5 +1,6 @@
 /** The timeline bar: which moments of a database can be restored, drawn to scale. */
 
+import { greatestOf, leastOf } from '../../../base/extremes.ts';
 import type { TimelineReport } from '../../../control/timeline-report.ts';
 import { type Html, html } from './html.ts';
 import { type DatabaseView, type View, isFull } from './overview.ts';
@@ -61,8 +62,8 @@ export function barModel(
   }
   const snapshots = new Set((listed?.snapshots ?? []).map(({ at }) => Date.parse(at)));
   if (own?.lastSnapshot) snapshots.add(Date.parse(own.lastSnapshot.at));
-  const earliestMs = spans.length === 0 ? undefined : Math.min(...spans.map(({ fromMs }) => fromMs));
-  const latestMs = spans.length === 0 ? undefined : Math.max(...spans.map(({ toMs }) => toMs));
+  const earliestMs = spans.length === 0 ? undefined : leastOf(spans.map(({ fromMs }) => fromMs));
+  const latestMs = spans.length === 0 ? undefined : greatestOf(spans.map(({ toMs }) => toMs));
   const toMs = Math.max(nowMs, latestMs ?? nowMs);
   return {
     ...windowOf(earliestMs, toMs, timeline?.retentionMs ?? undefined),
