@@ -97,11 +97,12 @@ export function planRetention(request: RetentionRequest): RetentionPlan {
   const startMs = windowStartMs(request);
   const mayReplace = ({ key, createdAt }: SnapshotInfo): boolean =>
     createdAt.getTime() <= startMs && ignored?.has(key) !== true;
+  const latest = latestOf(generations, mayReplace);
   const cuts: RetentionCut[] = [];
   for (const generation of retentionMs > 0 ? generations : []) {
     const { name, snapshots, segments } = generation;
     const mayGo = name !== currentGeneration && generation.newestMs < startMs;
-    const successor = mayGo ? successorOf(generation, generations, mayReplace) : undefined;
+    const successor = mayGo ? successorOf(generation, latest) : undefined;
     const base = snapshots.findLast(mayReplace);
     const because = successor ?? base;
     if (!because) continue;
@@ -147,16 +148,30 @@ function groupByGeneration({ snapshots, segments }: RetentionRequest): Generatio
   return [...groups.values()].sort((a, b) => b.newestMs - a.newestMs);
 }
 
-/** A snapshot of another generation, later than all of this one. */
-function successorOf(
-  generation: Generation,
+/** The latest snapshot that may replace others, and the latest of the other generations. */
+function latestOf(
   generations: readonly Generation[],
   mayReplace: (snapshot: SnapshotInfo) => boolean,
+): readonly SnapshotInfo[] {
+  let best: SnapshotInfo | undefined;
+  let other: SnapshotInfo | undefined;
+  // Looked for once: somebody may have put very many generations there.
+  for (const { snapshots } of generations) {
+    const own = newestOf(snapshots.filter(mayReplace));
+    if (own === undefined) continue;
+    if (best === undefined || own.createdAt > best.createdAt) [best, other] = [own, best];
+    else if (other === undefined || own.createdAt > other.createdAt) other = own;
+  }
+  return [best, other].filter((snapshot) => snapshot !== undefined);
+}
+
+/** A snapshot of another generation, later than all of this one. */
+function successorOf(
+  { name, newestMs }: Generation,
+  latest: readonly SnapshotInfo[],
 ): SnapshotInfo | undefined {
-  return generations
-    .filter((other) => other !== generation)
-    .flatMap(({ snapshots }) => snapshots)
-    .find((snapshot) => snapshot.createdAt.getTime() >= generation.newestMs && mayReplace(snapshot));
+  const successor = latest.find(({ generation }) => generation !== name);
+  return successor && successor.createdAt.getTime() >= newestMs ? successor : undefined;
 }
 
 /** From the newest to the oldest; a snapshot comes before the segments of its index in history, so it goes after them. */
@@ -221,8 +236,8 @@ export async function planProven(request: ProvenPlanRequest): Promise<ProvenPlan
   }
 }
 
-function newestOf(objects: readonly (SnapshotInfo | SegmentInfo)[]): SnapshotInfo | SegmentInfo | undefined {
-  let newest: SnapshotInfo | SegmentInfo | undefined;
+function newestOf<T extends SnapshotInfo | SegmentInfo>(objects: readonly T[]): T | undefined {
+  let newest: T | undefined;
   for (const object of objects) {
     if (!newest || object.createdAt > newest.createdAt) newest = object;
   }

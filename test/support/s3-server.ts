@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { S3Fault } from './s3/fault.ts';
 import { checkDigests, faultResponse, handle, operationOf } from './s3/handlers.ts';
 import type { S3Operation, S3Request, S3Response } from './s3/handlers.ts';
@@ -28,7 +28,17 @@ export type Fault =
   /** Does what was asked, then breaks the connection: the answer is lost. */
   | 'lose-answer'
   /** Answers this instead. */
-  | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
+  | {
+      readonly status: number;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly body?: string | Buffer;
+    }
+  /** Answers this, and never ends. */
+  | {
+      readonly status: number;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly endless: () => Buffer;
+    }
   /** Answers, but breaks the connection (or, with stall, leaves it silent) after so many bytes of the body. */
   | { readonly truncateAt: number; readonly stall?: boolean };
 
@@ -55,7 +65,7 @@ export class S3Server {
   /** Decides on each request before it is served. */
   onRequest: (request: S3Request) => Fault = () => 'pass';
   /** Waited for before a request whose body has come is done. */
-  beforeAnswer: (request: S3Request) => Promise<void> = () => Promise.resolve();
+  beforeAnswer: (request: S3Request, body: Buffer) => Promise<void> = () => Promise.resolve();
   /** Called when a request was done and is about to be answered. */
   onAnswer: (request: S3Request) => void = () => undefined;
   readonly #server: Server;
@@ -136,8 +146,13 @@ export class S3Server {
       return;
     }
     const body = await read(message);
-    await this.beforeAnswer(request);
+    await this.beforeAnswer(request, body);
     if (this.latencyMs > 0) await new Promise((resolve) => setTimeout(resolve, this.latencyMs));
+    if (typeof fault === 'object' && 'endless' in fault) {
+      response.writeHead(fault.status, fault.headers);
+      Readable.from(unending(fault.endless)).pipe(response);
+      return;
+    }
     if (typeof fault === 'object' && 'status' in fault) {
       const { status, headers = {}, body: text = '' } = fault;
       send(response, request, { status, headers, body: text });
@@ -196,6 +211,10 @@ export class S3Server {
       throw error;
     }
   }
+}
+
+function* unending(chunk: () => Buffer): Generator<Buffer> {
+  for (;;) yield chunk();
 }
 
 async function read(message: IncomingMessage): Promise<Buffer> {
