@@ -86,7 +86,9 @@ function endless(server: S3Server): void {
   server.onRequest = ({ operation }) => {
     if (operation !== 'ListObjectsV2') return 'pass';
     page++;
-    const names = Array.from({ length: 10_000 }, (_, i) => (page * 10_000 + i).toString(16).padStart(16, '0'));
+    const names = Array.from({ length: 10_000 }, (_, i) =>
+      (page * 10_000 + i).toString(16).padStart(16, '0'),
+    );
     const prefixes = names.map(
       (name) => `<CommonPrefixes><Prefix>db/generations/${name}/</Prefix></CommonPrefixes>`,
     );
