@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { NO_LINKS, giveTo, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
+import { holdFolder } from '../base/held-folder.ts';
 import type { Logger } from '../base/logger.ts';
 import { type WritablePath, findWritable } from '../sqlite/writable-path.ts';
 import { ContentExchange } from './content-exchange.ts';
@@ -72,9 +73,10 @@ export class Replacement {
    * @throws LitestreamError 'busy' when it is in use, naming by what where that can be told
    */
   static async begin(path: string, options: ReplacementOptions): Promise<Replacement> {
-    const { metaPath, logger } = options;
+    const { logger } = options;
+    const metaPath = existsSync(options.metaPath) ? holdFolder(options.metaPath) : undefined;
     if (!options.noOtherUsers) await refuseSharedDisk(path);
-    const lock = existsSync(metaPath) ? await takeLock(path, options) : undefined;
+    const lock = metaPath === undefined ? undefined : await takeLock(path, { ...options, metaPath });
     let hold: ExclusiveHold | undefined;
     try {
       refuseUsed(path, ['', '-wal', '-shm']);
@@ -82,7 +84,7 @@ export class Replacement {
       if (hold.problem !== undefined) {
         logger.warn('old database is damaged, replacing it as it is', { path, error: hold.problem });
       }
-      return new Replacement(path, options, { lock, hold });
+      return new Replacement(path, { ...options, metaPath: metaPath ?? options.metaPath }, { lock, hold });
     } catch (error) {
       await hold?.end();
       lock?.release();
