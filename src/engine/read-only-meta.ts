@@ -6,26 +6,11 @@
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { basename, delimiter, dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
+import { DEFAULT_STATE_DIRECTORY } from '../base/state-directories.ts';
 import { defaultMetaPath } from './database-path.ts';
 import type { DatabaseOptions } from './options.ts';
-
-/** The last resort, and the place that deployments mount a volume for. */
-export const DEFAULT_STATE_DIRECTORY = '/var/lib/litestream';
-
-/**
- * Where state may be kept, in order: systemd's `$STATE_DIRECTORY`, `$XDG_STATE_HOME/litestream`, /var/lib/litestream.
- * Empty and relative values count as not set.
- */
-export function stateDirectories(env: Readonly<Record<string, string | undefined>>): string[] {
-  const home = env['XDG_STATE_HOME'];
-  const named = [
-    ...(env['STATE_DIRECTORY'] ?? '').split(delimiter),
-    home === undefined || home === '' ? '' : join(home, 'litestream'),
-  ];
-  return [...new Set([...named.filter((path) => path.startsWith('/')), DEFAULT_STATE_DIRECTORY])];
-}
 
 /** A name for the database in a folder that it shares with others: the same in each process, whatever its environment. */
 export function stateName(databasePath: string): string {
