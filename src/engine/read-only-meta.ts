@@ -52,7 +52,7 @@ export function findMetaPath(
  * Where the meta directory of a database is to be: as configured, beside the database while its folder can be written
  * or is not there, else in the first folder for state that can be.
  * @param directories see stateDirectories()
- * @throws LitestreamError 'permission' naming every place that was tried
+ * @throws LitestreamError 'permission' naming every place that was tried, or whose the one beside the database is
  */
 export function placeMetaDirectory(
   options: Pick<DatabaseOptions, 'path' | 'metaPath'>,
@@ -65,6 +65,13 @@ export function placeMetaDirectory(
   if (obstacle?.code !== 'permission' || !existsSync(dirname(beside))) return beside;
   const place = elsewhere.find((path) => obstacleTo(path) === undefined);
   if (place !== undefined) return place;
+  const owner = statSync(beside, { throwIfNoEntry: false })?.uid;
+  if (owner !== undefined && obstacleTo(dirname(beside)) === undefined) {
+    throw new LitestreamError(
+      'permission',
+      `${beside} belongs to user ${owner}: give it to the user that litestream runs as (chown -R), or set meta-path`,
+    );
+  }
   const obstacles = elsewhere.map((path) => obstacleTo(path)?.message);
   throw new LitestreamError(
     'permission',

@@ -175,6 +175,21 @@ describe.skipIf(!ROOT_ON_LINUX)('root in the folder of another user (needs root:
     });
   });
 
+  it('says whose the meta directory is to who takes the place of root', async () => {
+    await withScene(async (scene) => {
+      const { rig, path, meta } = scene;
+      const ours = await rig.replicate({ path });
+      await stored(scene);
+      expect((await ours.stop()).code).toBe(0);
+      execFileSync('chown', ['-R', String(NEIGHBOUR), rig.replica]);
+      const theirs = await rig.replicateUnready({ path, userId: NEIGHBOUR });
+      await theirs.waitForLine(/\.db-litestream belongs to user 0: give it to .*chown -R/);
+      execFileSync('chown', ['-R', String(NEIGHBOUR), meta]);
+      await theirs.waitForLine(/"sync: /);
+      expect((await theirs.stop()).code).toBe(0);
+    });
+  });
+
   it('takes over no folder of a third one', async () => {
     await withScene(async ({ rig, path, meta }) => {
       await fs.mkdir(meta, { mode: 0o700 });

@@ -9,6 +9,7 @@ import {
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import type * as Fs from 'node:fs';
@@ -39,36 +40,60 @@ vi.mock('node:fs', async (original) => {
 vi.mock('node:fs/promises', async (original) => {
   const real = await original<typeof FsPromises>();
   const link = (): Promise<void> => Promise.reject(Object.assign(new Error('EPERM'), { code: 'EPERM' }));
+  const open = async (...args: Parameters<typeof real.open>): Promise<FsPromises.FileHandle> => {
+    if (args[1] === 'wx' && typeof args[0] === 'string') {
+      const handle = await real.open(...args);
+      onCopy(args[0]);
+      return handle;
+    }
+    return real.open(...args);
+  };
+  const copyFile = async (...args: Parameters<typeof real.copyFile>): Promise<void> => {
+    await real.copyFile(...args);
+    onCopy(String(args[1]));
+  };
   const rename = async (from: string, to: string): Promise<void> => {
     calls.push(`rename to ${to}`);
     await real.rename(from, to);
   };
-  return { ...real, link, rename };
+  return { ...real, link, rename, open, copyFile };
 });
+
+/** Called when a file with a new name was made. */
+let onCopy: (path: string) => void = () => undefined;
 
 let dir: string;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'litestream-no-links-'));
 });
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
+afterEach(() => {
+  onCopy = () => undefined;
+  rmSync(dir, { recursive: true, force: true });
+});
+
+async function replaceDamaged(): Promise<string> {
+  const source = new RestoreSource(dir);
+  source.commit();
+  source.close();
+  const out = join(dir, 'out', 'app.db');
+  mkdirSync(join(dir, 'out'));
+  writeFileSync(out, 'a database that is damaged'.repeat(500));
+  chownSync(out, UID, GID);
+  const store = await openStore({ type: 'file', path: join(dir, 'replica') });
+  const logger = createLogger({ format: 'default', level: 'ERROR', write: () => undefined });
+  const replicas = [{ name: 'file', store }];
+  calls.length = 0;
+  const { keptPath } = await restore({ replicas, outputPath: out, parallelism: 1, force: true, logger });
+  return keptPath ?? '';
+}
 
 it.skipIf(process.platform !== 'linux')(
   'the copy has its owner and is on the disk before the new one takes its name (Linux: /proc)',
   async () => {
-    const source = new RestoreSource(dir);
-    source.commit();
-    source.close();
+    const keptPath = await replaceDamaged();
     const out = join(dir, 'out', 'app.db');
-    mkdirSync(join(dir, 'out'));
-    writeFileSync(out, 'a database that is damaged'.repeat(500));
-    chownSync(out, UID, GID);
-    const store = await openStore({ type: 'file', path: join(dir, 'replica') });
-    const logger = createLogger({ format: 'default', level: 'ERROR', write: () => undefined });
-    const replicas = [{ name: 'file', store }];
-    calls.length = 0;
-    const { keptPath } = await restore({ replicas, outputPath: out, parallelism: 1, force: true, logger });
-    expect(readFileSync(keptPath ?? '', 'utf8')).toMatch(/^a database that is damaged/);
-    const stats = statSync(keptPath ?? '');
+    expect(readFileSync(keptPath, 'utf8')).toMatch(/^a database that is damaged/);
+    const stats = statSync(keptPath);
     expect([stats.uid, stats.gid]).toEqual([UID, GID]);
     const copied = calls.indexOf(`fsync ${keptPath} of ${UID}:${GID}`);
     const renamed = calls.indexOf(`rename to ${out}`);
@@ -77,3 +102,14 @@ it.skipIf(process.platform !== 'linux')(
     expect(between).toContainEqual(expect.stringContaining(`fsync ${join(dir, 'out')} of`));
   },
 );
+
+it.skipIf(!IS_ROOT)('no file that takes the place of the copy is given away (needs root)', async () => {
+  const victim = join(dir, 'victim');
+  writeFileSync(victim, 'only root may read this', { mode: 0o600 });
+  onCopy = (path) => {
+    rmSync(path);
+    symlinkSync(victim, path);
+  };
+  await replaceDamaged().catch(() => undefined);
+  expect(statSync(victim).uid).toBe(0);
+});
