@@ -4,8 +4,9 @@
  */
 
 import { promises as fs } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { examine } from '../../src/cmd/doctor/examine.ts';
 import { Report, formatFinding } from '../../src/cmd/doctor/report.ts';
 import { checkSettings } from '../../src/cmd/doctor/setting-checks.ts';
@@ -174,10 +175,17 @@ describe('with a key that may only read', () => {
 
 describe('in an SFTP store', () => {
   let server: SftpServer;
+  let state: string;
   beforeEach(async () => {
+    state = await fs.mkdtemp(join(tmpdir(), 'sftp-state-'));
+    vi.stubEnv('STATE_DIRECTORY', state);
     server = await SftpServer.start();
   });
-  afterEach(() => server.close());
+  afterEach(async () => {
+    await server.close();
+    vi.unstubAllEnvs();
+    await fs.rm(state, { recursive: true });
+  });
 
   const keysOf = (changes: Record<string, string> = {}): string => {
     const keys = {

@@ -131,7 +131,7 @@ describeServer('sshd', (sshd) => {
     conditionalPut: /not known to this kind/,
     replica: (path) => [
       ...['type: sftp', `host: ${host}:${port}`, `user: ${user}`, `key-path: ${keyPath}`],
-      ...[`path: ${join(folder, path)}`, 'sync-interval: 100ms'],
+      ...[`path: ${join(folder, path)}`, `host-key: ${sshd.hostKeys.ed25519}`, 'sync-interval: 100ms'],
     ],
     env: {},
     open,
