@@ -60,6 +60,19 @@ describe('S3', () => {
   const without = (action: string): StoreKey =>
     allowing(Object.keys(ACTIONS).filter((each) => each !== action));
 
+  it('needs the actions of the policy in docs/permissions.md, and no others', async () => {
+    const page = await fs.readFile(new URL('../../docs/permissions.md', import.meta.url), 'utf8');
+    const policy = JSON.parse(/^```json\n([\s\S]*?)^```$/m.exec(page)?.[1] ?? '') as {
+      Statement: { Action: string[] }[];
+    };
+    const actions = policy.Statement.flatMap(({ Action }) => Action);
+    expect(actions.toSorted()).toEqual(Object.keys(ACTIONS).sort());
+    await withRig(async (rig) => {
+      await (await rig.application()).exec('CREATE TABLE t (x)');
+      expect(await complaintsOf(rig, allowing(actions))).toEqual({ code: 0, lines: [] });
+    });
+  });
+
   it('reads everything with s3:ListBucket and s3:GetObject', async () => {
     await withRig(async (rig) => {
       await replicated(rig, allowing(Object.keys(ACTIONS)));
