@@ -15,7 +15,7 @@ import { parseReplicaUrl } from '../../src/config/index.ts';
 import { openStore } from '../../src/storage/registry.ts';
 import { runLitestream, withTempDir } from '../support/process.ts';
 import { S3Server, type Fault, type S3Operation } from '../support/s3-server.ts';
-import { SftpServer } from '../support/sftp-server.ts';
+import { SftpServer, type SftpRequest } from '../support/sftp-server.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
 interface Findings {
@@ -246,6 +246,35 @@ describe('in an SFTP store', () => {
     expect(lines[0]).toMatch(pattern);
     expect(found.report.failed).toBe(level === 'failure');
     expect(JSON.stringify(found.report.findings)).not.toContain('hunter2');
+  });
+
+  it.each<[what: string, refused: (request: SftpRequest) => boolean, first: RegExp]>([
+    [
+      'where files cannot be removed',
+      ({ operation }) => operation === 'REMOVE',
+      /^failure {2}delete: permission denied .*: allow user "\w+" to remove files and folders there$/,
+    ],
+    [
+      'where files cannot be renamed',
+      ({ operation }) => operation === 'posix-rename' || operation === 'RENAME',
+      /^failure {2}put: permission denied .*: allow user "\w+" to make, rename and remove files and folders there; restoring/,
+    ],
+    [
+      'where nothing can be written',
+      ({ operation, path }) => operation === 'MKDIR' || (operation === 'OPEN' && path.endsWith('.tmp')),
+      /^failure {2}put: permission denied .*; restoring works without, replicating does not$/,
+    ],
+    [
+      'that cannot be read',
+      ({ operation }) => operation === 'OPENDIR',
+      /^failure {2}list: permission denied .*: allow user "\w+" to read there$/,
+    ],
+  ])('refuses a folder %s', async (_, refused, first) => {
+    const permissionDenied = 3;
+    server.onRequest = (request) => (refused(request) ? { status: permissionDenied } : 'pass');
+    const found = await doctor(keysOf());
+    expect(complaints(found)[0]).toMatch(first);
+    expect(found.report.failed).toBe(true);
   });
 
   it.each(['OPEN', 'WRITE', 'CLOSE', 'posix-rename', 'READ', 'REMOVE'])(
