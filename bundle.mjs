@@ -18,6 +18,7 @@ const { metafile } = await build({
   entryPoints: {
     'cli/main': 'src/cmd/main.ts',
     'cli/checkpoint-worker': 'src/engine/checkpoint-worker.ts',
+    'cli/reader-program': 'src/control/reader-program.ts',
     'cli/integrity-program': 'src/sqlite/integrity-program.ts',
     ...Object.fromEntries(LIBRARY.map((name) => [`library/${name}`, `src/library/${name}.ts`])),
   },

@@ -11,7 +11,6 @@ import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { throwIfAborted } from './concurrency.ts';
 import { systemCode } from './errors.ts';
-import { openFolder } from './own-file.ts';
 
 export interface Owner {
   readonly uid: number;
@@ -187,18 +186,6 @@ export async function giveTo(handle: FileHandle, owner: Owner): Promise<void> {
   }
 }
 
-/** Makes the folder and its missing parents, each of them durable. One that exists is left as it is. */
-export async function makeDirectoryDurably(path: string, options: DurableOptions = {}): Promise<void> {
-  const mode = options.mode ?? 0o700;
-  const first = await makeDirectories(path, mode);
-  if (first === undefined) return;
-  for (let made = path; ; made = dirname(made)) {
-    await settleDirectory(made, mode, options.owner);
-    await syncDirectory(dirname(made));
-    if (made === first || made === dirname(made)) return;
-  }
-}
-
 /**
  * Makes the folder and its missing parents. Not by mkdir's own option, which never returns where a file system refuses
  * a name with ENOENT although the parent is there (/proc).
@@ -215,25 +202,14 @@ export async function makeDirectories(path: string, mode: number): Promise<strin
   }
 }
 
-/** Whether the folder was made; false: it was there. */
-async function makeDirectory(path: string, mode: number): Promise<boolean> {
+/** Whether the folder was made; false: it was there. @throws the system's errors */
+export async function makeDirectory(path: string, mode: number): Promise<boolean> {
   try {
     await mkdir(path, { mode });
     return true;
   } catch (error) {
     if (systemCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return false;
     throw error;
-  }
-}
-
-async function settleDirectory(path: string, mode: number, owner: Owner | undefined): Promise<void> {
-  // Somebody else may have put a link in its place meanwhile.
-  const handle = await openFolder(path);
-  try {
-    await handle.chmod(mode);
-    if (owner !== undefined) await giveTo(handle, owner);
-  } finally {
-    await handle.close();
   }
 }
 

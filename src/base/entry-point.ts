@@ -10,7 +10,7 @@ import { LitestreamError } from './errors.ts';
 /** Below src/, without an extension: what bundle.mjs makes an entry point of dist/cli/. */
 export type EntryPoint = Thread | Program;
 export type Thread = 'engine/checkpoint-worker';
-export type Program = 'sqlite/integrity-program';
+export type Program = 'control/reader-program' | 'sqlite/integrity-program';
 
 /** What build-binary.mjs puts into the executable. */
 export type Asset =

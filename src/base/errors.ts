@@ -3,6 +3,8 @@
  * error: drivers translate what their SDK throws.
  */
 
+import { withNames } from './held-names.ts';
+
 /** Why something failed. Closed: a new code is added here with its "when". */
 export type ErrorCode =
   /** The command line is wrong: unknown flag, missing argument, contradicting options. */
@@ -48,7 +50,7 @@ export class LitestreamError extends Error {
   readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterMs?: number }) {
-    super(message, options?.cause === undefined ? undefined : { cause: options.cause });
+    super(withNames(message), options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'LitestreamError';
     this.code = code;
     this.retryAfterMs = options?.retryAfterMs;
@@ -62,7 +64,7 @@ export function hasCode(error: unknown, ...codes: ErrorCode[]): error is Litestr
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return withNames(error instanceof Error ? error.message : String(error));
 }
 
 /** The `code` of a Node system error (`ENOENT`, ...), or undefined. */

@@ -3,6 +3,7 @@
 import { PROGRAM_FLAG, type Program } from '../base/entry-point.ts';
 
 const PROGRAMS: Record<Program, () => Promise<unknown>> = {
+  'control/reader-program': async () => (await import('../control/reader-program.ts')).ended,
   'sqlite/integrity-program': () => import('../sqlite/integrity-program.ts'),
 };
 

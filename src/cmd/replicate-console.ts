@@ -38,15 +38,15 @@ export async function openConsole(options: ConsoleOptions): Promise<Console> {
   const { RestoreJobs } = await import('../control/restore-jobs.ts');
   const { Timelines } = await import('../control/timeline-report.ts');
   const { dashboardRoutes } = await import('../control/dashboard-routes.ts');
-  const { openStore } = await import('../storage/registry.ts');
-  const open: typeof openStore = (store) => openStore(store);
+  const { ProcessReader } = await import('../control/reader-process.ts');
+  const reader = new ProcessReader();
   const history = new History(() => replicator.status());
-  const jobs = new RestoreJobs({ databases, openStore: open, logger });
+  const jobs = new RestoreJobs({ databases, reader, logger });
   const routes = [
     ...options.routes,
     ...dashboardRoutes({
       history,
-      timelines: new Timelines(databases, open),
+      timelines: new Timelines(databases, reader),
       jobs,
       snapshot: (path, signal) => replicator.snapshot(path, signal),
       metrics: metricsOf(replicator),
@@ -59,6 +59,7 @@ export async function openConsole(options: ConsoleOptions): Promise<Console> {
     async close() {
       history.stop();
       await jobs.close();
+      await reader.close();
     },
   };
 }

@@ -55,7 +55,7 @@ export const command: Command = defineCommand({
     const { checkReplicable } = await import('../config/index.ts');
     checkReplicable(config);
     const { Replicator } = await import('../engine/replicator.ts');
-    const { stateDirectories } = await import('../engine/read-only-meta.ts');
+    const { stateDirectories } = await import('../base/state-directories.ts');
     const { openStore } = await import('../storage/registry.ts');
     const { Semaphore } = await import('../base/concurrency.ts');
     const warn = (message: string): void => logger.warn(message);

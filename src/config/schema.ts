@@ -235,7 +235,7 @@ export const REPLICA: SectionSpec = {
       kind: 'string',
       defaultText: '',
       types: ['sftp'],
-      doc: "The server's public key (`ssh-ed25519 AAAA…`) or its fingerprint (`SHA256:…`); another one is refused. Without it any is accepted, with a warning.",
+      doc: "The server's public key (`ssh-ed25519 AAAA…`) or its fingerprint (`SHA256:…`); another one is refused. Without it the first one is accepted, with a warning, and remembered ([how](permissions.md#sftp)).",
     },
     {
       name: 'age',

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { readBootId } from '../base/boot-id.ts';
 import { makeDirectories, writeFileDurably } from '../base/durable-file.ts';
 import { systemCode, wrapError } from '../base/errors.ts';
+import { holdFolder } from '../base/held-folder.ts';
 
 const RECORD_FILE = 'replicate.json';
 const VERSION = 1;
@@ -52,7 +53,7 @@ export async function writeRecord(metaPath: string, record: ProcessRecord): Prom
   const path = join(metaPath, RECORD_FILE);
   try {
     await makeDirectories(metaPath, 0o700);
-    await writeFileDurably(path, `${JSON.stringify(record, null, 2)}\n`);
+    await writeFileDurably(join(holdFolder(metaPath), RECORD_FILE), `${JSON.stringify(record, null, 2)}\n`);
   } catch (error) {
     throw wrapError(error, `write ${path}`);
   }
@@ -87,7 +88,7 @@ export async function removeRecord(metaPath: string): Promise<void> {
   const record = await readRecord(metaPath);
   if (record === undefined || !isThisProcess(record)) return;
   try {
-    await rm(join(metaPath, RECORD_FILE), { force: true });
+    await rm(join(holdFolder(metaPath), RECORD_FILE), { force: true });
   } catch (error) {
     throw wrapError(error, `remove the record of this process in ${metaPath}`);
   }

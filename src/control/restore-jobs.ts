@@ -9,15 +9,11 @@ import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { formatPosition } from '../format/position.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
-import { listReplicas, type NamedStore } from '../engine/restore-listing.ts';
-import { planRestore } from '../engine/restore-plan.ts';
-import { restore } from '../engine/restore.ts';
-import { withRetry } from '../storage/retrying-store.ts';
-import type { OpenStore } from './replica-report.ts';
+import type { CopyRequest, ReplicaReader, RestorePlanReport } from './replica-reader.ts';
 
-const PARALLELISM = 8;
-const ATTEMPTS = 4;
 const MAX_RUNNING = 2;
+/** Somebody waits for it. */
+const PLAN_TIMEOUT_MS = 60_000;
 /** Jobs that are remembered after their end. */
 const MAX_KEPT = 20;
 
@@ -52,20 +48,9 @@ export interface RestoreJob {
   readonly error: string | null;
 }
 
-/** What a restore would fetch. */
-export interface RestorePlanReport {
-  readonly replica: string;
-  readonly generation: string;
-  readonly snapshot: { readonly index: number; readonly at: string; readonly sizeBytes: number };
-  readonly segmentCount: number;
-  /** Compressed, the snapshot included. */
-  readonly bytesTotal: number;
-  readonly warnings: readonly string[];
-}
-
 export interface RestoreJobsOptions {
   readonly databases: readonly DatabaseOptions[];
-  readonly openStore: OpenStore;
+  readonly reader: ReplicaReader;
   readonly logger: Logger;
 }
 
@@ -149,29 +134,21 @@ export class RestoreJobs {
     return this.get(id);
   }
 
-  /** What a restore would fetch. @throws LitestreamError as restore() does when nothing matches */
+  /**
+   * What a restore would fetch.
+   * @throws LitestreamError as restore() does when nothing matches, 'timeout' when the replicas take too long
+   */
   async plan(request: RestoreJobRequest, signal: AbortSignal): Promise<RestorePlanReport> {
     const database = this.#find(request);
-    const target = { timestamp: timeOf(request.timestamp) };
-    return this.#withStores(database, request.replica, signal, async (replicas) => {
-      const { listed, failed } = await listReplicas(replicas, {
-        generation: undefined,
-        parallelism: PARALLELISM,
-        signal,
-        target,
-      });
-      const outcome = planRestore(listed, target);
-      if ('failure' in outcome && failed[0]) throw failed[0].error;
-      if ('failure' in outcome) throw new LitestreamError(outcome.failure.code, outcome.failure.message);
-      const [plan] = outcome.plans;
-      if (!plan) throw new LitestreamError('no-backup', 'no matching backups found');
-      const { replica, generation, snapshot, segments, warnings } = plan;
-      const bytesTotal = [snapshot, ...segments].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-      const at = snapshot.createdAt.toISOString();
-      const { index, sizeBytes } = snapshot;
-      const segmentCount = segments.length;
-      return { replica, generation, snapshot: { index, at, sizeBytes }, segmentCount, bytesTotal, warnings };
-    });
+    const copy = copyOf(database, request.replica, timeOf(request.timestamp));
+    const limit = AbortSignal.timeout(PLAN_TIMEOUT_MS);
+    try {
+      return await this.#options.reader.plan(copy, AbortSignal.any([signal, limit]));
+    } catch (error) {
+      if (!limit.aborted || signal.aborted) throw error;
+      const message = `the replicas of ${database.path} gave no plan within ${PLAN_TIMEOUT_MS / 1000} seconds: ask again later`;
+      throw new LitestreamError('timeout', message, { cause: error });
+    }
   }
 
   /** Ends all restores. Never rejects. */
@@ -200,17 +177,12 @@ export class RestoreJobs {
     const logger = this.#options.logger.with({ db: database.path });
     logger.info('restore asked for', { path: job.outputPath, timestamp: job.timestamp ?? 'latest' });
     try {
-      const result = await this.#withStores(database, replica, signal, (replicas) =>
-        restore({
-          replicas,
-          outputPath: job.outputPath,
-          timestamp,
-          parallelism: PARALLELISM,
-          signal,
-          logger,
-          onProgress: (progress) => Object.assign(job, progress),
-        }),
-      );
+      const copy = { ...copyOf(database, replica, timestamp), outputPath: job.outputPath };
+      const result = await this.#options.reader.restore(copy, {
+        signal,
+        logger,
+        onProgress: (progress) => Object.assign(job, progress),
+      });
       job.sizeBytes = result.sizeBytes;
       job.position = formatPosition(result.position);
       job.state = 'done';
@@ -223,25 +195,15 @@ export class RestoreJobs {
       this.#running.delete(job.id);
     }
   }
+}
 
-  async #withStores<T>(
-    database: DatabaseOptions,
-    replica: string | undefined,
-    signal: AbortSignal,
-    use: (replicas: readonly NamedStore[]) => Promise<T>,
-  ): Promise<T> {
-    const chosen = database.replicas.filter(({ name }) => replica === undefined || name === replica);
-    const stores = await Promise.all(
-      chosen.map(async ({ name, store }) => ({ name, store: await this.#options.openStore(store) })),
-    );
-    try {
-      return await use(
-        stores.map(({ name, store }) => ({ name, store: withRetry(store, { attempts: ATTEMPTS, signal }) })),
-      );
-    } finally {
-      await Promise.all(stores.map(({ store }) => store.close()));
-    }
-  }
+function copyOf(
+  { replicas }: DatabaseOptions,
+  chosen: string | undefined,
+  timestamp: Date | undefined,
+): CopyRequest {
+  const all = replicas.filter(({ name }) => chosen === undefined || name === chosen);
+  return { replicas: all.map(({ name, store }) => ({ name, store })), timestamp };
 }
 
 function timeOf(text: string | undefined): Date | undefined {

@@ -2,8 +2,9 @@
 
 import { realpathSync } from 'node:fs';
 import { LitestreamError, wrapError } from '../base/errors.ts';
+import { stateDirectories } from '../base/state-directories.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
-import { findMetaPath, stateDirectories } from '../engine/read-only-meta.ts';
+import { findMetaPath } from '../engine/read-only-meta.ts';
 import type { RunningReplicate } from '../engine/restore-replace.ts';
 import type { ProcessStatus } from '../engine/status.ts';
 import { callControl } from './client.ts';

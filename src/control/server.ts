@@ -3,13 +3,14 @@
  * reaches the rest of the process.
  */
 
-import { chmodSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { makeDirectories } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, messageOf, systemCode, wrapError } from '../base/errors.ts';
+import { holdFolder } from '../base/held-folder.ts';
 import type { Logger } from '../base/logger.ts';
 import { connects } from './client.ts';
 import { type ControlRequest, FILE_TYPE, FileAnswer, type Route, answer, errorAnswer } from './router.ts';
@@ -41,7 +42,8 @@ export async function startControlServer(options: ControlServerOptions): Promise
   const { path, permissions, routes, logger } = options;
   try {
     await makeDirectories(dirname(path), 0o700);
-    await makeWay(path);
+    const own = join(holdFolder(dirname(path)), basename(path));
+    await makeWay(own);
     const server = createServer((request, response) => {
       void respond(request, response, routes);
     });
@@ -51,14 +53,9 @@ export async function startControlServer(options: ControlServerOptions): Promise
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
       else socket.destroy();
     });
-    // Under its own name only when it is ready. Node.js removes the name that it bound, whoever has it by then.
-    const bound = join(dirname(path), `.${process.pid.toString(36)}`);
-    rmSync(bound, { force: true });
-    await listen(server, bound);
-    chmodSync(bound, permissions);
-    renameSync(bound, path);
+    await listen(server, own, permissions);
     server.on('error', (error) => logger.error('control socket failed', { path, error: messageOf(error) }));
-    return new Listening(server, path);
+    return new Listening(server, path, own);
   } catch (error) {
     throw wrapError(error, `listen on control socket ${path}`);
   }
@@ -74,32 +71,41 @@ async function makeWay(path: string): Promise<void> {
   rmSync(path, { force: true });
 }
 
-async function listen(server: Server, path: string): Promise<void> {
-  // The socket is made at once: nobody else can connect before it has its permissions.
-  const umask = process.umask(0o177);
+/**
+ * Under its own name only when it is ready: nobody else can connect before it has its permissions. Node.js removes the
+ * name that it bound, whoever has it by then.
+ */
+async function listen(server: Server, path: string, permissions: number): Promise<void> {
+  // Nobody else's: not by the umask, which is that of all threads at once.
+  const hidden = mkdtempSync(join(dirname(path), '.s'));
   try {
-    await new Promise<void>((resolve, reject) => {
+    const bound = join(hidden, 's');
+    await new Promise<void>((done, reject) => {
       server.once('error', reject);
-      server.listen(path, () => {
+      server.listen(bound, () => {
         server.off('error', reject);
-        resolve();
+        done();
       });
-      process.umask(umask);
     });
+    chmodSync(bound, permissions);
+    renameSync(bound, path);
   } finally {
-    process.umask(umask);
+    rmSync(hidden, { recursive: true, force: true });
   }
 }
 
 class Listening implements ControlServer {
   readonly path: string;
   readonly #server: Server;
+  readonly #own: string;
   readonly #inode: number;
 
-  constructor(server: Server, path: string) {
+  /** @param own its path in a folder that is held */
+  constructor(server: Server, path: string, own: string) {
     this.#server = server;
     this.path = path;
-    this.#inode = statSync(path).ino;
+    this.#own = own;
+    this.#inode = statSync(own).ino;
   }
 
   get isInPlace(): boolean {
@@ -112,7 +118,7 @@ class Listening implements ControlServer {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();
     });
-    if (mine) rmSync(this.path, { force: true });
+    if (mine) rmSync(this.#own, { force: true });
   }
 }
 

@@ -5,8 +5,9 @@
 
 import { join } from 'node:path';
 import { messageOf } from '../base/errors.ts';
+import { stateDirectories } from '../base/state-directories.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
-import { findMetaPath, stateDirectories } from '../engine/read-only-meta.ts';
+import { findMetaPath } from '../engine/read-only-meta.ts';
 import type { DatabaseStatus, ProcessStatus } from '../engine/status.ts';
 import { type Unreachable, UnreachableError, callControl } from './client.ts';
 import { type ProcessRecord, lifeOf, readRecord } from './record.ts';

@@ -2,11 +2,9 @@
 
 import { LitestreamError, messageOf } from '../base/errors.ts';
 import type { DatabaseOptions } from '../engine/options.ts';
-import { type Timeline, readTimeline } from '../engine/timeline.ts';
-import { withRetry } from '../storage/retrying-store.ts';
-import type { OpenStore } from './replica-report.ts';
+import type { Timeline } from '../engine/timeline.ts';
+import type { ReplicaReader } from './replica-reader.ts';
 
-const ATTEMPTS = 2;
 const TIMEOUT_MS = 20_000;
 /** Within it nothing is listed twice. */
 const FRESH_MS = 300_000;
@@ -56,12 +54,12 @@ export interface TimelineReport {
 
 export class Timelines {
   readonly #databases: readonly DatabaseOptions[];
-  readonly #openStore: OpenStore;
+  readonly #reader: ReplicaReader;
   readonly #known = new Map<string, { readonly report: Promise<TimelineReport>; readonly atMs: number }>();
 
-  constructor(databases: readonly DatabaseOptions[], openStore: OpenStore) {
+  constructor(databases: readonly DatabaseOptions[], reader: ReplicaReader) {
     this.#databases = databases;
-    this.#openStore = openStore;
+    this.#reader = reader;
   }
 
   /** At most five minutes old. @throws LitestreamError 'not-found' for a database that is not configured */
@@ -91,15 +89,7 @@ export class Timelines {
       replicas: await Promise.all(
         database.replicas.map(async ({ name, store: config }): Promise<TimelineReplica> => {
           try {
-            const store = await this.#openStore(config);
-            try {
-              const timeline = await readTimeline(withRetry(store, { attempts: ATTEMPTS, signal }), {
-                signal,
-              });
-              return { name, error: null, ...inWords(timeline) };
-            } finally {
-              await store.close();
-            }
+            return { name, error: null, ...inWords(await this.#reader.timeline(config, signal)) };
           } catch (error) {
             return { name, error: messageOf(error), spans: [], gaps: [], snapshots: [] };
           }

@@ -7,6 +7,7 @@ import { accessSync, constants } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { throwIfAborted, timeoutSignal } from '../base/concurrency.ts';
 import { LitestreamError, hasCode, messageOf } from '../base/errors.ts';
+import { holdFolder } from '../base/held-folder.ts';
 import type { Logger } from '../base/logger.ts';
 import type { DatabaseOptions, ReplicaOptions } from '../engine/options.ts';
 import { readVerification, supersedes, writeVerification } from '../engine/verification-record.ts';
@@ -145,14 +146,15 @@ async function verifyAlone(
   why: { readonly reason: string; readonly running: boolean },
 ): Promise<VerifyAnswer> {
   const { database, logger } = options;
-  const metaPath = metaPathOf(database);
-  const restoreIn = isWritable(metaPath) ? metaPath : tmpdir();
+  const named = metaPathOf(database);
+  const metaPath = isWritable(named) ? holdFolder(named) : undefined;
+  const restoreIn = metaPath ?? tmpdir();
   const found = await verifyReplicas({ ...options, replicas, restoreIn });
   const results = found.map((result): VerificationResult => {
     const message = `${why.reason}: not compared with the database; ${result.message}`;
     return result.result === 'failed' ? result : { ...result, result: 'inconclusive', message };
   });
-  if (!why.running && restoreIn === metaPath) {
+  if (!why.running && metaPath !== undefined) {
     for (const result of results) await keep(metaPath, result, logger);
   }
   return verifyAnswer(database.path, results);

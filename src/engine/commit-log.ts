@@ -3,7 +3,7 @@
  * It is only ever a help: what cannot be written or read is replaced by the time of copying, and nothing waits for it.
  */
 
-import { closeSync, mkdirSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, writeSync } from 'node:fs';
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { formatDuration } from '../base/duration.ts';
@@ -141,7 +141,7 @@ export class CommitLog {
 
   #open(index: number, count: number, last: CommitTime | undefined): void {
     this.close();
-    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    if (!existsSync(this.#directory)) mkdirSync(this.#directory, { mode: 0o700 });
     const fd = openOwnFile(this.#pathOf(index), { fresh: count === 0, root: dirname(this.#directory) });
     this.#current = { index, fd, count, last };
   }

@@ -50,7 +50,7 @@ export class Database extends ShadowSource implements SegmentSource {
   readonly path: string;
   readonly stats: DatabaseStats;
   readonly #intervalMs: number;
-  readonly #meta: MetaDirectory;
+  readonly meta: MetaDirectory;
   readonly #logger: Logger;
   readonly #parts: DatabaseParts;
   readonly #mutex = new Mutex();
@@ -87,7 +87,7 @@ export class Database extends ShadowSource implements SegmentSource {
     this.path = parts.options.path;
     this.#logger = parts.logger.with({ db: parts.options.path });
     this.#parts = { ...parts, logger: this.#logger };
-    this.#meta = new MetaDirectory(this.#parts);
+    this.meta = new MetaDirectory(this.#parts);
     this.stats = newDatabaseStats(this.path);
     this.#intervalMs = Math.max(MIN_INTERVAL_MS, parts.options.monitorIntervalMs);
     this.#pace = new SyncPace(this.#intervalMs);
@@ -164,7 +164,7 @@ export class Database extends ShadowSource implements SegmentSource {
 
   /** Lets go of the file so that another process can replace it. It is opened again when that has been done. */
   lend(): Promise<void> {
-    return this.#mutex.run(() => this.#closeSession(true).then(() => this.#meta.lend()));
+    return this.#mutex.run(() => this.#closeSession(true).then(() => this.meta.lend()));
   }
 
   /** Lets go of everything: after the replicas are done. */
@@ -191,11 +191,11 @@ export class Database extends ShadowSource implements SegmentSource {
     if ((await Promise.race([closed, sleep(ABANDON_CLOSE_MS)])) === undefined) {
       throw new LitestreamError('timeout', `cannot let go of database ${this.path}: restart this process`);
     }
-    this.#meta.release();
+    this.meta.release();
   }
 
   get metaPath(): string {
-    return this.#meta.path;
+    return this.meta.workPath;
   }
 
   get pageSizeBytes(): number {
@@ -207,7 +207,7 @@ export class Database extends ShadowSource implements SegmentSource {
   }
 
   override async readShadow(index: number, start: number, end: number): Promise<Uint8Array> {
-    if (!this.#meta.ousted) return super.readShadow(index, start, end);
+    if (!this.meta.ousted) return super.readShadow(index, start, end);
     throw new LitestreamError('busy', `the lock of ${this.path} is not held at present`);
   }
 
@@ -253,7 +253,7 @@ export class Database extends ShadowSource implements SegmentSource {
     const session = this.#session;
     return {
       stats: this.refreshStats(),
-      metaPath: this.metaPath,
+      metaPath: this.meta.path,
       mode: this.#closed || (session && !session.writable) ? 'read-only' : session && 'read-write',
       monitorIntervalMs: this.#intervalMs,
       position: this.announced,
@@ -335,7 +335,7 @@ export class Database extends ShadowSource implements SegmentSource {
   }
 
   async #checkLocalState({ shadow }: CopiedWal): Promise<void> {
-    const state = { meta: this.#meta, shadow, restarts: this.#restarts };
+    const state = { meta: this.meta, shadow, restarts: this.#restarts };
     if (await checkLocalState(state)) this.#watched.renew();
   }
 
@@ -404,10 +404,10 @@ export class Database extends ShadowSource implements SegmentSource {
     try {
       await this.#leaveClosed();
       const realPath = await findDatabaseFile(this.path);
-      await this.#meta.claim();
+      await this.meta.claim();
       this.#delay = undefined;
       const giveUp = this.#restarts.reason;
-      const onNewGeneration = (): boolean => beginsGeneration(this.#meta, this.#restarts, !this.announced);
+      const onNewGeneration = (): boolean => beginsGeneration(this.meta, this.#restarts, !this.announced);
       const opened = await openDatabase({
         ...this.#parts,
         realPath,
@@ -419,12 +419,12 @@ export class Database extends ShadowSource implements SegmentSource {
       if (giveUp !== undefined) this.#changed();
       this.#pageSizeBytes = (opened.kind === 'session' ? opened.session : opened.closed).pageSizeBytes;
       const files = [this.path, realPath, `${realPath}-wal`, `${realPath}-shm`];
-      this.#watched.set([...files, this.metaPath, join(this.metaPath, LOCK_FILE)]);
+      this.#watched.set([...files, this.meta.path, join(this.meta.path, LOCK_FILE)]);
       if (opened.kind === 'session') this.#follows(opened.session);
       else this.#waitsFor(opened.closed, opened.why);
       this.#markOpened();
     } catch (error) {
-      if (hasCode(error, 'busy') && !this.#meta.claimed) throw error;
+      if (hasCode(error, 'busy') && !this.meta.claimed) throw error;
       await this.#fail(error);
     }
   }

@@ -5,9 +5,11 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectories } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, wrapError } from '../base/errors.ts';
+import { holdFolder, isHeld, isHeldInPlace } from '../base/held-folder.ts';
 import type { Logger } from '../base/logger.ts';
 import { DatabaseLock, readOwner } from './database-lock.ts';
 import { defaultMetaPath } from './database-path.ts';
+import { refuseForeign, takeOver } from './meta-owner.ts';
 import type { DatabaseOptions } from './options.ts';
 import { placeMetaDirectory } from './read-only-meta.ts';
 
@@ -25,6 +27,7 @@ const LENT_MS = 10_000;
 export class MetaDirectory {
   readonly #options: MetaDirectoryOptions;
   #path: string;
+  #workPath: string | undefined;
   #lock: DatabaseLock | undefined;
   #ousted = false;
   /** Another process is to replace the database file, which was this one then. */
@@ -40,6 +43,11 @@ export class MetaDirectory {
     return this.#path;
   }
 
+  /** By which what is in it is to be used: see holdFolder(). It stays valid. */
+  get workPath(): string {
+    return this.#workPath ?? this.#path;
+  }
+
   get claimed(): boolean {
     return this.#lock !== undefined;
   }
@@ -53,7 +61,8 @@ export class MetaDirectory {
    * Makes and locks it, once, and anew when the lock's file is gone or is another one.
    * @returns whether it has been locked by this call
    * @throws LitestreamError 'busy' when another process replicates the database, 'permission' when there is no place,
-   *   'not-found' while it is lent
+   *   'not-found' while it is lent, 'io' when the one that was claimed is another one now: when what uses that is closed, it
+   *   can be claimed
    */
   async claim(): Promise<boolean> {
     if (this.#lock?.isInPlace === true) return false;
@@ -61,6 +70,8 @@ export class MetaDirectory {
     if (this.#lock) {
       logger.warn('lock file was deleted, and is made anew', { 'meta-path': this.#path });
       this.oust();
+      if (!isHeldInPlace(this.workPath))
+        throw new LitestreamError('io', `meta directory ${this.#path} was removed or replaced`);
     }
     if (this.#lent && this.#lent.untilMs > performance.now() && !this.#wasBorrowed(this.#lent)) {
       throw this.#lentError();
@@ -71,8 +82,12 @@ export class MetaDirectory {
     } catch (error) {
       throw wrapError(error, `create meta directory ${path}`);
     }
-    this.#lock = this.#takeLock(path);
+    const workPath = holdFolder(path);
+    if (isHeld(workPath)) refuseForeign(workPath, options.path);
+    this.#lock = this.#takeLock(workPath);
+    if (isHeld(workPath)) takeOver(workPath, logger);
     this.#path = path;
+    this.#workPath = workPath;
     this.#lent = undefined;
     this.#ousted = false;
     if (options.metaPath === undefined && path !== defaultMetaPath(options.path)) {
@@ -102,14 +117,14 @@ export class MetaDirectory {
     this.release();
     this.#lent = {
       inode: inodeOf(this.#options.options.path),
-      owner: readOwner(this.#path),
+      owner: readOwner(this.workPath),
       untilMs: performance.now() + LENT_MS,
     };
   }
 
   /** Whether somebody has replaced the file, or has taken the lock, which is not free before the database is restored. */
   #wasBorrowed({ inode, owner }: { readonly inode: number | undefined; readonly owner: string }): boolean {
-    return inode !== inodeOf(this.#options.options.path) || owner !== readOwner(this.#path);
+    return inode !== inodeOf(this.#options.options.path) || owner !== readOwner(this.workPath);
   }
 
   /** Looks for processes that replicate the database without our lock. @throws LitestreamError 'busy' naming one */

@@ -79,7 +79,7 @@ export class Pipeline {
   }
 
   get metaPath(): string {
-    return this.#database.metaPath;
+    return this.#database.meta.path;
   }
 
   #newDatabase(): Database {

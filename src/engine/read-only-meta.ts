@@ -6,26 +6,11 @@
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { basename, delimiter, dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { LitestreamError, systemCode, wrapError } from '../base/errors.ts';
+import { DEFAULT_STATE_DIRECTORY } from '../base/state-directories.ts';
 import { defaultMetaPath } from './database-path.ts';
 import type { DatabaseOptions } from './options.ts';
-
-/** The last resort, and the place that deployments mount a volume for. */
-export const DEFAULT_STATE_DIRECTORY = '/var/lib/litestream';
-
-/**
- * Where state may be kept, in order: systemd's `$STATE_DIRECTORY`, `$XDG_STATE_HOME/litestream`, /var/lib/litestream.
- * Empty and relative values count as not set.
- */
-export function stateDirectories(env: Readonly<Record<string, string | undefined>>): string[] {
-  const home = env['XDG_STATE_HOME'];
-  const named = [
-    ...(env['STATE_DIRECTORY'] ?? '').split(delimiter),
-    home === undefined || home === '' ? '' : join(home, 'litestream'),
-  ];
-  return [...new Set([...named.filter((path) => path.startsWith('/')), DEFAULT_STATE_DIRECTORY])];
-}
 
 /** A name for the database in a folder that it shares with others: the same in each process, whatever its environment. */
 export function stateName(databasePath: string): string {
@@ -67,7 +52,7 @@ export function findMetaPath(
  * Where the meta directory of a database is to be: as configured, beside the database while its folder can be written
  * or is not there, else in the first folder for state that can be.
  * @param directories see stateDirectories()
- * @throws LitestreamError 'permission' naming every place that was tried
+ * @throws LitestreamError 'permission' naming every place that was tried, or whose the one beside the database is
  */
 export function placeMetaDirectory(
   options: Pick<DatabaseOptions, 'path' | 'metaPath'>,
@@ -80,6 +65,13 @@ export function placeMetaDirectory(
   if (obstacle?.code !== 'permission' || !existsSync(dirname(beside))) return beside;
   const place = elsewhere.find((path) => obstacleTo(path) === undefined);
   if (place !== undefined) return place;
+  const owner = statSync(beside, { throwIfNoEntry: false })?.uid;
+  if (owner !== undefined && obstacleTo(dirname(beside)) === undefined) {
+    throw new LitestreamError(
+      'permission',
+      `${beside} belongs to user ${owner}: give it to the user that litestream runs as (chown -R), or set meta-path`,
+    );
+  }
   const obstacles = elsewhere.map((path) => obstacleTo(path)?.message);
   throw new LitestreamError(
     'permission',

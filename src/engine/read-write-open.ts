@@ -1,6 +1,6 @@
 /** How a database is opened that we may write: by the wal-index that everybody uses, or not at all. */
 
-import { chownSync, statSync } from 'node:fs';
+import { lchownSync, lstatSync } from 'node:fs';
 import { LitestreamError, assert, systemCode, wrapError } from '../base/errors.ts';
 import { ReadConnection, WalModeConnection, isUsedByOthers } from '../sqlite/connection.ts';
 import type { WritablePath } from '../sqlite/writable-path.ts';
@@ -75,10 +75,12 @@ function handToGroup(files: DatabaseFiles): void {
   const { gid } = files.stat();
   for (const suffix of ['-wal', '-shm']) {
     const path = files.path + suffix;
-    const made = statSync(path, { throwIfNoEntry: false });
+    const made = lstatSync(path, { throwIfNoEntry: false });
     if (made?.uid !== process.geteuid?.() || made?.gid === gid) continue;
+    // Whoever owns the folder can have put another file of ours there.
+    if (made?.isFile() !== true || made.nlink > 1) continue;
     try {
-      chownSync(path, -1, gid);
+      lchownSync(path, -1, gid);
     } catch (error) {
       if (systemCode(error) !== 'EPERM') throw wrapError(error, `give ${path} the group of its database`);
     }

@@ -15,7 +15,7 @@ import { sayingOnce } from './replica-failure.ts';
 import { keepRetention, lookAtAll } from './replica-housekeeping.ts';
 import { NOTHING_STORED, learnPosition } from './replica-position.ts';
 import { ReplicaOrigin } from './replica-origin.ts';
-import { type Finding, type PresenceTarget, lookForNewest } from './replica-presence.ts';
+import { type Finding, type PresenceTarget, describeFinding, lookForNewest } from './replica-presence.ts';
 import { ReplicaProgress } from './replica-progress.ts';
 import { type VerificationTarget, keepVerifying } from './replica-verification.ts';
 import { Hurry, pause } from './replica-wait.ts';
@@ -317,24 +317,23 @@ export class GenerationReplication {
    * is not well.
    * @returns why
    */
-  #found({ kind, key }: Finding): string {
+  #found(finding: Finding): string {
     const { source, stats, logger, now, bell, schedule } = this.#context;
-    const reason =
-      kind === 'lost'
-        ? `replica no longer holds ${key}`
-        : `another process has written ${key} of the replica`;
+    const { kind, key } = finding;
+    const isOthers = kind === 'foreign' || kind === 'twin';
+    const reason = describeFinding(finding);
     if (this.#given || this.over) return reason;
     this.#given = true;
     stats.loss = { reason, sinceMs: stats.loss?.sinceMs ?? now() };
     if (kind === 'lost') schedule.lostAtMs = performance.now();
-    else {
+    if (isOthers) {
       stats.otherWriter = { key, atMs: now() };
       logger.error('two processes write one replica: this one begins a generation of its own', {
         object: key,
         remedy: 'let only one process replicate into it, or give each its own path',
       });
     }
-    source.restartGeneration(reason, kind !== 'lost');
+    source.restartGeneration(reason, isOthers);
     bell.ring();
     return reason;
   }

@@ -19,10 +19,24 @@ const MAX_LOOKS = 8;
 export interface Finding {
   /**
    * `lost`: an object that was stored is gone. `foreign`: another process has written the object, other content than ours;
-   * `twin`: the same content in another division, as of a process that follows the same WAL.
+   * `twin`: the same content in another division, as of a process that follows the same WAL; `kept`: an earlier attempt of
+   * ours that can neither be read nor overwritten.
    */
-  readonly kind: 'lost' | 'foreign' | 'twin';
+  readonly kind: 'lost' | 'foreign' | 'twin' | 'kept';
   readonly key: string;
+}
+
+/** The finding in words. */
+export function describeFinding({ kind, key }: Finding): string {
+  switch (kind) {
+    case 'lost':
+      return `replica no longer holds ${key}`;
+    case 'kept':
+      return `an earlier attempt of ${key} is in the replica, and may not be overwritten`;
+    case 'foreign':
+    case 'twin':
+      return `another process has written ${key} of the replica`;
+  }
 }
 
 export interface PresenceTarget {

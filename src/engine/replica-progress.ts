@@ -206,9 +206,15 @@ export class ReplicaProgress {
       throw new LitestreamError('gap', onForeign(found));
     } catch (error) {
       if (!hasCode(error, 'encrypted')) throw error;
-      // Who cannot read it knows no more than whether it was sent before.
-      if (repeats) return await putSegment(store, source, range, { ...options, ifAbsent: false });
-      throw new LitestreamError('gap', onForeign({ kind: 'foreign', key }));
+    }
+    // Who cannot read it knows no more than whether it was sent before.
+    if (!repeats) throw new LitestreamError('gap', onForeign({ kind: 'foreign', key }));
+    try {
+      return await putSegment(store, source, range, { ...options, ifAbsent: false });
+    } catch (error) {
+      // A store in which nothing is overwritten would go on refusing it.
+      if (!hasCode(error, 'permission')) throw error;
+      throw new LitestreamError('gap', onForeign({ kind: 'kept', key }), { cause: error });
     }
   }
 

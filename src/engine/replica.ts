@@ -74,7 +74,9 @@ export class Replica {
       stopping: this.#stopping.signal,
       bell: new Bell(),
       snapshots: new SnapshotRecord({
-        metaPath: source.metaPath,
+        get metaPath(): string {
+          return source.metaPath;
+        },
         name: options.name,
         isEncrypted: options.store.encryption !== undefined,
         logger: ownLogger,

@@ -4,7 +4,7 @@ import { type FileHandle, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Owner } from '../base/durable-file.ts';
 import { systemCode, wrapError } from '../base/errors.ts';
-import { openFolder } from '../base/own-file.ts';
+import { type MadeFolder, forOwn } from '../base/made-folders.ts';
 
 const PRIVATE_MODE = 0o600;
 const GROUP_MODE = 0o660;
@@ -56,12 +56,12 @@ export async function chooseAccess(
 /**
  * Without the permission to give the file to the owner it goes to the group alone; where that cannot be either, a mode that
  * was not asked for gives the group nothing, since it is another one.
- * @param made the first folder that was made for the file, if any, and the file's path
+ * @param made the folders that were made for the file, and the file's path
  */
 export async function giveAccess(
   file: FileHandle,
   { mode, modeRequired, owner, ownerRequired }: Access,
-  made: { readonly first: string | undefined; readonly path: string },
+  made: { readonly folders: readonly MadeFolder[]; readonly path: string },
 ): Promise<void> {
   const { uid, gid } = owner;
   /** @returns whether it was permitted */
@@ -76,10 +76,5 @@ export async function giveAccess(
   };
   const given = (await give(() => file.chown(uid, gid))) || (await give(() => file.chown(UNCHANGED, gid)));
   await file.chmod(given || modeRequired ? mode : mode & ~GROUP_BITS);
-  if (made.first === undefined) return;
-  for (let folder = dirname(made.path); folder.length >= made.first.length; folder = dirname(folder)) {
-    // The folder itself, not what somebody has put in its place meanwhile.
-    const handle = await openFolder(folder);
-    await give(() => handle.chown(uid, gid)).finally(() => handle.close());
-  }
+  await forOwn(made.folders, (handle) => give(() => handle.chown(uid, gid)));
 }

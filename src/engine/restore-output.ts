@@ -6,9 +6,10 @@
 import { link, lstat, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { NO_LINKS, makeDirectories, syncDirectory, syncFile } from '../base/durable-file.ts';
+import { NO_LINKS, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { sleep } from '../base/concurrency.ts';
 import { LitestreamError, messageOf, systemCode, wrapError } from '../base/errors.ts';
+import { type MadeFolder, closeFolders, makeFolders, syncNames } from '../base/made-folders.ts';
 import type { Logger } from '../base/logger.ts';
 import { SIDECAR_SUFFIXES, defaultMetaPath } from './database-path.ts';
 import { findFileUsers, refuseUsed } from './file-users.ts';
@@ -101,8 +102,8 @@ interface SetAside {
 export class RestoreOutput {
   #path: string;
   readonly #options: OutputOptions;
-  /** The first folder that had to be made. */
-  #madeFolder: string | undefined;
+  /** Folders that had to be made, the outermost first. */
+  readonly #made: MadeFolder[] = [];
   #temporary: RestoreTemporary | undefined;
   #leftover: LeftoverWal | undefined;
   /** Tells whether the files beside the output are still those that check() found. */
@@ -168,8 +169,7 @@ export class RestoreOutput {
   async open(): Promise<FileHandle> {
     const path = resolve(this.#path);
     try {
-      const made = await makeDirectories(dirname(path), 0o700);
-      this.#madeFolder ??= made;
+      this.#made.push(...(await makeFolders(dirname(path), 0o700)));
       await this.#removeTemporary();
       await removeLeftTemporaries(path, this.#options.logger);
     } catch (error) {
@@ -188,8 +188,8 @@ export class RestoreOutput {
     const temporary = this.#openTemporary();
     const { file } = temporary;
     try {
-      const access = await chooseAccess(resolve(this.#path), this.#options, this.#madeFolder);
-      await giveAccess(file, access, { first: this.#madeFolder, path: resolve(this.#path) });
+      const access = await chooseAccess(resolve(this.#path), this.#options, this.#made[0]?.path);
+      await giveAccess(file, access, { folders: this.#made, path: resolve(this.#path) });
       await syncFile(file);
     } catch (error) {
       throw wrapError(error, `sync ${temporary.path}`);
@@ -235,12 +235,13 @@ export class RestoreOutput {
     }
     try {
       await syncDirectory(dirname(resolve(this.#path)));
+      await syncNames([...this.#made].reverse());
     } catch (error) {
       throw wrapError(error, `make the new name ${this.#path} durable`);
     }
     await file.close();
     this.#temporary = undefined;
-    this.#madeFolder = undefined;
+    await closeFolders(this.#made.splice(0));
     await this.#replacement?.end();
     this.#replacement = undefined;
   }
@@ -255,7 +256,7 @@ export class RestoreOutput {
       giveAccess: async (database) => {
         if (mode === undefined && owner === undefined) return;
         const access = await chooseAccess(path, { mode, owner }, undefined);
-        await giveAccess(database, access, { first: undefined, path });
+        await giveAccess(database, access, { folders: [], path });
       },
     });
   }
@@ -367,10 +368,9 @@ export class RestoreOutput {
   }
 
   async #removeMadeFolders(): Promise<void> {
-    const first = this.#madeFolder;
-    if (first === undefined) return;
-    this.#madeFolder = undefined;
-    for (let folder = dirname(resolve(this.#path)); folder.length >= first.length; folder = dirname(folder)) {
+    const made = this.#made.splice(0);
+    await closeFolders(made);
+    for (const { path: folder } of made.reverse()) {
       try {
         await rmdir(folder);
       } catch (error) {

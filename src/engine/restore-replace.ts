@@ -5,12 +5,13 @@
  * is replaced by a rename.
  */
 
-import { constants, existsSync } from 'node:fs';
-import { type FileHandle, copyFile, link, lstat, open, rm, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { type FileHandle, link, lstat, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep } from '../base/concurrency.ts';
 import { NO_LINKS, giveTo, syncDirectory, syncFile } from '../base/durable-file.ts';
 import { LitestreamError, hasCode, systemCode, wrapError } from '../base/errors.ts';
+import { holdFolder } from '../base/held-folder.ts';
 import type { Logger } from '../base/logger.ts';
 import { type WritablePath, findWritable } from '../sqlite/writable-path.ts';
 import { ContentExchange } from './content-exchange.ts';
@@ -22,6 +23,7 @@ import { refuseSharedDisk } from './shared-disk.ts';
 /** How long a replicate that was asked may take to let go. */
 const LET_GO_ATTEMPTS = 100;
 const LET_GO_STEP_MS = 100;
+const CHUNK_SIZE = 1 << 20;
 
 /** The process that replicates a database. */
 export interface RunningReplicate {
@@ -72,9 +74,10 @@ export class Replacement {
    * @throws LitestreamError 'busy' when it is in use, naming by what where that can be told
    */
   static async begin(path: string, options: ReplacementOptions): Promise<Replacement> {
-    const { metaPath, logger } = options;
+    const { logger } = options;
+    const metaPath = existsSync(options.metaPath) ? holdFolder(options.metaPath) : undefined;
     if (!options.noOtherUsers) await refuseSharedDisk(path);
-    const lock = existsSync(metaPath) ? await takeLock(path, options) : undefined;
+    const lock = metaPath === undefined ? undefined : await takeLock(path, { ...options, metaPath });
     let hold: ExclusiveHold | undefined;
     try {
       refuseUsed(path, ['', '-wal', '-shm']);
@@ -82,7 +85,7 @@ export class Replacement {
       if (hold.problem !== undefined) {
         logger.warn('old database is damaged, replacing it as it is', { path, error: hold.problem });
       }
-      return new Replacement(path, options, { lock, hold });
+      return new Replacement(path, { ...options, metaPath: metaPath ?? options.metaPath }, { lock, hold });
     } catch (error) {
       await hold?.end();
       lock?.release();
@@ -133,7 +136,7 @@ export class Replacement {
     const kept = `${this.#path}.${suffix}`;
     try {
       await this.#forgetGeneration();
-      await linkOrCopy(this.#path, kept);
+      await linkOrCopy(this.#path, kept, this.#hold.file);
     } catch (error) {
       throw wrapError(error, `keep the old database as ${kept}`);
     }
@@ -168,12 +171,13 @@ function writablePath(path: string): WritablePath {
   );
 }
 
-async function linkOrCopy(path: string, target: string): Promise<void> {
+/** @param database the file at `path`, open */
+async function linkOrCopy(path: string, target: string, database: FileHandle): Promise<void> {
   try {
     await link(path, target);
   } catch (error) {
     if (!NO_LINKS.has(systemCode(error) ?? '')) throw error;
-    await copyWhole(path, target);
+    await copyWhole(database, target);
   }
 }
 
@@ -184,20 +188,27 @@ async function refuseTaken(path: string): Promise<void> {
   if (found) throw new LitestreamError('exists', `there is a file ${path} already`);
 }
 
-async function copyWhole(path: string, target: string): Promise<void> {
+/** By its descriptors alone: whoever owns the folder can put another file in the place of one that was made there. */
+async function copyWhole(database: FileHandle, target: string): Promise<void> {
+  const copy = await open(target, 'wx', 0o600);
   try {
-    await copyFile(path, target, constants.COPYFILE_EXCL);
-    const owner = await stat(path);
-    const file = await open(target, 'r+');
-    try {
-      await giveTo(file, owner);
-      await syncFile(file);
-    } finally {
-      await file.close();
+    const buffer = Buffer.allocUnsafe(CHUNK_SIZE);
+    for (let at = 0; ;) {
+      const { bytesRead } = await database.read(buffer, 0, CHUNK_SIZE, at);
+      if (bytesRead === 0) break;
+      for (let done = 0; done < bytesRead;)
+        done += (await copy.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
+      at += bytesRead;
     }
+    const old = await database.stat();
+    await giveTo(copy, old);
+    await copy.chmod(old.mode & 0o777);
+    await syncFile(copy);
   } catch (error) {
-    if (systemCode(error) !== 'EEXIST') await rm(target, { force: true });
+    await rm(target, { force: true });
     throw error;
+  } finally {
+    await copy.close();
   }
 }
 

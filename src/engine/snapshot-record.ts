@@ -12,7 +12,7 @@ import { isSameTime } from './stored-objects.ts';
 const MAX_REMEMBERED = 1000;
 
 export interface SnapshotRecordContext {
-  /** The meta directory. */
+  /** The meta directory, when it is claimed. */
   readonly metaPath: string;
   /** The replica's. */
   readonly name: string;

@@ -233,9 +233,9 @@ export class WalModeConnection {
 export class LockConnection {
   readonly #database: SqliteDatabase;
 
-  /** @throws LitestreamError 'busy' when another process holds it */
+  /** @param path of a file that is there @throws LitestreamError 'busy' when another process holds it */
   constructor(path: string) {
-    this.#database = open(path, 'create', 'lock file');
+    this.#database = open(path, 'read-write', 'lock file');
     try {
       this.#database.exec('BEGIN EXCLUSIVE');
     } catch (error) {

@@ -84,7 +84,7 @@ export interface SftpStoreConfig extends AnyStoreConfig {
   /** Absolute path of a file with a private key. Neither a password nor a key: the agent at SSH_AUTH_SOCK. */
   readonly keyPath?: string | undefined;
   readonly keyPassphrase?: string | undefined;
-  /** The server's public key as a line of known_hosts has it (`ssh-ed25519 AAAA…`), or `SHA256:…`; undefined: any, with a warning. */
+  /** The server's public key as a line of known_hosts has it (`ssh-ed25519 AAAA…`), or `SHA256:…`; undefined: the one of the first login. */
   readonly hostKey?: string | undefined;
   /** Absolute or relative to the user's home; the replica's root folder. */
   readonly path: string;

@@ -2,12 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  makeDirectories,
-  makeDirectoryDurably,
-  syncDirectory,
-  writeFileDurably,
-} from '../../src/base/durable-file.ts';
+import { makeDirectories, syncDirectory, writeFileDurably } from '../../src/base/durable-file.ts';
+import { makeDirectoryDurably } from '../../src/base/made-folders.ts';
 
 let folder: string;
 let path: string;

@@ -21,6 +21,7 @@ async function placedAt(path: string): Promise<typeof source> {
   for (const [from, to] of [
     ['entry-point.js', path],
     ['errors.js', join(dirname(path), 'errors.js')],
+    ['held-names.js', join(dirname(path), 'held-names.js')],
   ] as const) {
     mkdirSync(dirname(join(dir, to)), { recursive: true });
     // Without the name of a map, which would be looked for here.

@@ -4,8 +4,9 @@
  */
 
 import { promises as fs } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { examine } from '../../src/cmd/doctor/examine.ts';
 import { Report, formatFinding } from '../../src/cmd/doctor/report.ts';
 import { checkSettings } from '../../src/cmd/doctor/setting-checks.ts';
@@ -14,7 +15,7 @@ import { parseReplicaUrl } from '../../src/config/index.ts';
 import { openStore } from '../../src/storage/registry.ts';
 import { runLitestream, withTempDir } from '../support/process.ts';
 import { S3Server, type Fault, type S3Operation } from '../support/s3-server.ts';
-import { SftpServer } from '../support/sftp-server.ts';
+import { SftpServer, type SftpRequest } from '../support/sftp-server.ts';
 import { withSqlite } from '../support/sqlite.ts';
 
 interface Findings {
@@ -174,10 +175,17 @@ describe('with a key that may only read', () => {
 
 describe('in an SFTP store', () => {
   let server: SftpServer;
+  let state: string;
   beforeEach(async () => {
+    state = await fs.mkdtemp(join(tmpdir(), 'sftp-state-'));
+    vi.stubEnv('STATE_DIRECTORY', state);
     server = await SftpServer.start();
   });
-  afterEach(() => server.close());
+  afterEach(async () => {
+    await server.close();
+    vi.unstubAllEnvs();
+    await fs.rm(state, { recursive: true });
+  });
 
   const keysOf = (changes: Record<string, string> = {}): string => {
     const keys = {
@@ -238,6 +246,35 @@ describe('in an SFTP store', () => {
     expect(lines[0]).toMatch(pattern);
     expect(found.report.failed).toBe(level === 'failure');
     expect(JSON.stringify(found.report.findings)).not.toContain('hunter2');
+  });
+
+  it.each<[what: string, refused: (request: SftpRequest) => boolean, first: RegExp]>([
+    [
+      'where files cannot be removed',
+      ({ operation }) => operation === 'REMOVE',
+      /^failure {2}delete: permission denied .*: allow user "\w+" to remove files and folders there$/,
+    ],
+    [
+      'where files cannot be renamed',
+      ({ operation }) => operation === 'posix-rename' || operation === 'RENAME',
+      /^failure {2}put: permission denied .*: allow user "\w+" to make, rename and remove files and folders there; restoring/,
+    ],
+    [
+      'where nothing can be written',
+      ({ operation, path }) => operation === 'MKDIR' || (operation === 'OPEN' && path.endsWith('.tmp')),
+      /^failure {2}put: permission denied .*; restoring works without, replicating does not$/,
+    ],
+    [
+      'that cannot be read',
+      ({ operation }) => operation === 'OPENDIR',
+      /^failure {2}list: permission denied .*: allow user "\w+" to read there$/,
+    ],
+  ])('refuses a folder %s', async (_, refused, first) => {
+    const permissionDenied = 3;
+    server.onRequest = (request) => (refused(request) ? { status: permissionDenied } : 'pass');
+    const found = await doctor(keysOf());
+    expect(complaints(found)[0]).toMatch(first);
+    expect(found.report.failed).toBe(true);
   });
 
   it.each(['OPEN', 'WRITE', 'CLOSE', 'posix-rename', 'READ', 'REMOVE'])(

@@ -319,7 +319,11 @@ describe('finds', () => {
     const body = '<Error><Code>AccessDenied</Code><Message>no</Message></Error>';
     server.onRequest = ({ operation }) => (operation === 'DeleteObjects' ? { status: 403, body } : 'pass');
     const { lines, report } = await doctor(db(S3));
-    expectFinding(lines, 'warning', /delete: .*replicating and restoring work without; allow deletes/);
+    expectFinding(
+      lines,
+      'warning',
+      /delete: .*allow s3:DeleteObject to this key.*replicating and restoring work without; allow deletes/,
+    );
     expectFinding(lines, 'warning', /multipart: not checked/);
     expectFinding(lines, 'warning', /clean-up: cannot remove litestream-doctor-.*delete it by hand/);
     expect(report.failed).toBe(false);
@@ -332,7 +336,7 @@ describe('finds', () => {
     expectFinding(
       (await doctor(db(S3))).lines,
       'failure',
-      /put: .*check the credentials and what they may do/,
+      /put: .*denied: allow s3:PutObject to this key, .*; restoring works without, replicating does not/,
     );
   });
 

@@ -4,6 +4,7 @@ import { promises as fs } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { abortedError } from '../../src/base/concurrency.ts';
+import { DirectReader } from '../../src/control/replica-reader.ts';
 import { RestoreJobs } from '../../src/control/restore-jobs.ts';
 import { Timelines } from '../../src/control/timeline-report.ts';
 import { DATABASE_DEFAULTS, type DatabaseOptions, REPLICA_DEFAULTS } from '../../src/engine/options.ts';
@@ -55,7 +56,11 @@ async function withReplica(held: boolean, body: (scene: Scene) => Promise<void>)
         },
       });
     };
-    const jobs = new RestoreJobs({ databases: [database], openStore: open, logger: recordingLogger([]) });
+    const jobs = new RestoreJobs({
+      databases: [database],
+      reader: new DirectReader(open),
+      logger: recordingLogger([]),
+    });
     try {
       await body({ rig, jobs, database, letGo });
     } finally {
@@ -211,11 +216,12 @@ test('a timeline is listed once in a while, and a replica that cannot be listed 
       name: 'broken',
       store: { type: 'file', path: '/dev/null/x' } as StoreConfig,
     };
-    const timelines = new Timelines([{ ...database, replicas: [...database.replicas, broken] }], (config) => {
+    const reader = new DirectReader((config) => {
       opened++;
       if (config === broken.store) return Promise.reject(new Error('no such store'));
       return openStore(config);
     });
+    const timelines = new Timelines([{ ...database, replicas: [...database.replicas, broken] }], reader);
     const [report] = await Promise.all([timelines.of(database.path), timelines.of(database.path)]);
     expect(opened).toBe(2);
     const [file, other] = report.replicas;

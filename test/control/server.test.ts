@@ -1,11 +1,20 @@
 /** The control socket against clients of every kind: it answers or hangs up, and nothing else comes of it. */
 
-import { chmodSync, linkSync, mkdtempSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  linkSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { type Server, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { LitestreamError } from '../../src/base/errors.ts';
 import { UnreachableError, callControl } from '../../src/control/client.ts';
 import { type ControlRequest, type Route, stringField } from '../../src/control/router.ts';
@@ -75,6 +84,23 @@ afterEach(async () => {
   await server.close();
   for (const other of others) other.close();
   rmSync(directory, { recursive: true });
+});
+
+describe('the socket', () => {
+  it('has its permissions from the first moment, without a umask for all threads', async () => {
+    const umask = vi.spyOn(process, 'umask');
+    const other = await startControlServer({
+      path: join(directory, 'other.sock'),
+      permissions: 0o660,
+      routes: ROUTES,
+      logger: recordingLogger([]),
+    });
+    expect(umask).not.toHaveBeenCalled();
+    umask.mockRestore();
+    expect(statSync(other.path).mode & 0o777).toBe(0o660);
+    expect(readdirSync(directory).sort()).toEqual(['control.sock', 'other.sock']);
+    await other.close();
+  });
 });
 
 describe('a question', () => {

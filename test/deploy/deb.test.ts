@@ -144,6 +144,45 @@ describe('the unit', () => {
     expect((await run('systemd-analyze', ['verify', '--man=no', path])).stderr).toContain('TimeoutSotpSec');
   });
 
+  it('has an override for the rights of the application alone, which systemd understands', async (test) => {
+    test.skip(!(await hasProgram('systemd-analyze')), 'no systemd-analyze');
+    const [unit, override] = await Promise.all(
+      ['litestream.service', 'hardened.conf'].map((name) =>
+        fs.readFile(join(ROOT, 'etc/systemd', name), 'utf8'),
+      ),
+    );
+    const path = join(dir, 'hardened.service');
+    const dropIn = join(dir, 'hardened.service.d');
+    await fs.mkdir(dropIn);
+    await fs.writeFile(path, (unit ?? '').replace('/usr/bin/litestream', '/bin/true'));
+    await fs.writeFile(join(dropIn, 'hardened.conf'), override ?? '');
+    const verify = () => run('systemd-analyze', ['verify', '--man=no', path]);
+    expect(await verify()).toEqual({ code: 0, stdout: '', stderr: '' });
+    await fs.writeFile(
+      join(dropIn, 'hardened.conf'),
+      (override ?? '').replace('ReadWritePaths', 'ReadWritePath'),
+    );
+    expect((await verify()).stderr).toContain('ReadWritePath');
+  });
+
+  it('takes no right that root needs to follow databases of other users', async () => {
+    const text = await fs.readFile(join(ROOT, 'etc/systemd/litestream.service'), 'utf8');
+    for (const setting of [
+      'ProtectSystem',
+      'ProtectHome',
+      'PrivateTmp',
+      'ProtectProc',
+      'ProcSubset',
+      'UMask',
+    ])
+      expect(text).not.toContain(setting);
+    const dropped = [...text.matchAll(/^CapabilityBoundingSet=~(.+)$/gm)].flatMap(([, names]) =>
+      names?.split(' '),
+    );
+    for (const name of ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SYS_PTRACE', 'SYS_RESOURCE', 'SETUID', 'KILL'])
+      expect(dropped).not.toContain(`CAP_${name}`);
+  });
+
   it('gives the last changes more time than shutdown-timeout', async () => {
     const text = await fs.readFile(join(ROOT, 'etc/systemd/litestream.service'), 'utf8');
     expect(Number(/^TimeoutStopSec=(\d+)$/m.exec(text)?.[1])).toBeGreaterThan(8 * 2);

@@ -1,8 +1,10 @@
 /** Files of ours in a folder where somebody else can put links. */
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  chmodSync,
   closeSync,
   mkdirSync,
   mkdtempSync,
@@ -14,11 +16,12 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectoryDurably } from '../../src/base/durable-file.ts';
+import { makeDirectoryDurably } from '../../src/base/made-folders.ts';
 import { openFolder, openOwnFile, writeOwnFile } from '../../src/base/own-file.ts';
 import { CommitLog } from '../../src/engine/commit-log.ts';
 import { DatabaseLock } from '../../src/engine/database-lock.ts';
 
+const ROOT_ON_LINUX = process.platform === 'linux' && process.getuid?.() === 0;
 const SECRET = 'only root may read this';
 let dir: string;
 let victim: string;
@@ -76,6 +79,63 @@ describe('the lock', () => {
     expect(readFileSync(victim, 'utf8')).toBe(SECRET);
     rmSync(join(dir, name));
     new DatabaseLock(dir, join(dir, 'db')).release();
+  });
+});
+
+describe('the file of the lock', () => {
+  const modeOf = (path: string): number => statSync(path).mode & 0o777;
+
+  it('is for nobody else', () => {
+    const lock = new DatabaseLock(dir, join(dir, 'db'));
+    expect(modeOf(join(dir, 'lock.sqlite'))).toBe(0o600);
+    lock.release();
+  });
+
+  it('becomes so when an older version made it, without letting go of a lock that this process has', () => {
+    const lock = new DatabaseLock(dir, join(dir, 'db'));
+    chmodSync(join(dir, 'lock.sqlite'), 0o644);
+    expect(() => new DatabaseLock(dir, join(dir, 'db'))).toThrow(/another process already \(pid/);
+    expect(modeOf(join(dir, 'lock.sqlite'))).toBe(0o600);
+    const other = (): Buffer =>
+      execFileSync('sqlite3', [join(dir, 'lock.sqlite'), 'BEGIN EXCLUSIVE'], { stdio: 'pipe' });
+    expect(other).toThrow(/locked/);
+    lock.release();
+  });
+
+  it.skipIf(!ROOT_ON_LINUX)(
+    'cannot be locked by who may only read it (needs root: changes users)',
+    async () => {
+      chmodSync(dir, 0o755);
+      const path = join(dir, 'lock.sqlite');
+      writeFileSync(path, '', { mode: 0o644 });
+      const reader = spawn(
+        'setpriv',
+        ['--reuid', '12345', '--clear-groups', 'sqlite3', '-interactive', `file:${path}?mode=ro`],
+        { stdio: ['pipe', 'pipe', 'ignore'] },
+      );
+      reader.stdin.write("BEGIN;\nSELECT 'locked' || count(*) FROM sqlite_schema;\n");
+      for await (const chunk of reader.stdout) if (String(chunk).includes('locked0')) break;
+      expect(() => new DatabaseLock(dir, join(dir, 'db'))).toThrow(
+        expect.objectContaining({
+          code: 'busy',
+          message: expect.stringContaining(`pid ${reader.pid} reads ${path}`) as string,
+        }) as Error,
+      );
+      reader.kill('SIGKILL');
+      await once(reader, 'exit');
+      const lock = new DatabaseLock(dir, join(dir, 'db'));
+      const again = ['--reuid', '12345', '--clear-groups', 'cat', path];
+      expect(() => execFileSync('setpriv', again, { stdio: 'pipe' })).toThrow(/Permission denied/);
+      lock.release();
+    },
+  );
+
+  it('says nothing of a file that a link in the place of its owner leads to', () => {
+    const lock = new DatabaseLock(dir, join(dir, 'db'));
+    rmSync(join(dir, 'lock.owner'));
+    symlinkSync(victim, join(dir, 'lock.owner'));
+    expect(() => new DatabaseLock(dir, join(dir, 'db'))).toThrow(/owner unknown/);
+    lock.release();
   });
 });
 

@@ -3,12 +3,11 @@
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { DEFAULT_STATE_DIRECTORY, stateDirectories } from '../../src/base/state-directories.ts';
 import {
-  DEFAULT_STATE_DIRECTORY,
   findMetaPath,
   metaPathCandidates,
   placeMetaDirectory,
-  stateDirectories,
   stateName,
 } from '../../src/engine/read-only-meta.ts';
 import { withTempDir } from '../support/process.ts';

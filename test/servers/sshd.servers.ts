@@ -5,13 +5,18 @@ import { randomUUID } from 'node:crypto';
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openSftpStore } from '../../src/storage/sftp/sftp-store.ts';
 import type { SftpStoreConfig } from '../../src/storage/store-config.ts';
 import { ODD_PATH, describeStore, getBytes, readAll } from '../storage/contract.ts';
 import { describeReplication } from './replication.ts';
+import { runLitestream } from '../support/process.ts';
+import { withRig } from '../support/process-rig.ts';
+import { complaintsOf, expectReads } from '../support/rights.ts';
+import type { StoreKey } from '../support/rights.ts';
 import { describeServer } from './servers.ts';
+import { startSshd } from './sshd.ts';
 
 const run = promisify(execFile);
 
@@ -127,11 +132,71 @@ describeServer('sshd', (sshd) => {
     }
   });
 
+  describe('a server that does not let its user do everything', () => {
+    const keyOf = (server: typeof sshd, path: string): StoreKey => ({
+      replica: [
+        ...['type: sftp', `host: ${server.host}:${server.port}`, `user: ${server.user}`],
+        ...[`key-path: ${server.keyPath}`, `host-key: ${server.hostKeys.ed25519}`],
+        ...[`path: ${join(folder, path)}`, 'sync-interval: 20ms'],
+      ],
+    });
+
+    it('restores, verifies and lists where nothing can be written, and doctor says so', async () => {
+      const reading = await startSshd('-R');
+      try {
+        await withRig(async (rig) => {
+          const app = await rig.application();
+          const all = keyOf(sshd, `rights-${randomUUID()}`);
+          const litestream = await rig.replicate({ replica: all.replica });
+          await app.exec("CREATE TABLE t (x); INSERT INTO t VALUES ('stored')");
+          const args = ['sync', '-wait', '-config', await rig.config({ replica: all.replica })];
+          expect((await runLitestream({ binary: 'ours', args })).code).toBe(0);
+          expect((await litestream.stop()).code).toBe(0);
+          const key = keyOf(
+            reading.endpoint,
+            all.replica.find((line) => line.startsWith('path: '))!.slice(7 + folder.length),
+          );
+          await expectReads(rig, key);
+          const found = await complaintsOf(rig, key);
+          expect(found.lines[0]).toMatch(
+            /^failure +put: permission denied on .*allow user ".*" to make, rename and remove files and folders there; restoring works without/,
+          );
+          expect(found.code).toBe(1);
+        });
+      } finally {
+        await reading.stop();
+      }
+    });
+
+    it.each<[refused: string, line: RegExp]>([
+      [
+        'remove',
+        /^failure +delete: permission denied on .*allow user ".*" to remove files and folders there/,
+      ],
+      [
+        'rename,posix-rename',
+        /^failure +put: permission denied on .*to make, rename and remove files and folders there/,
+      ],
+    ])('is refused by doctor without %s', async (refused, line) => {
+      const limited = await startSshd(`-P ${refused}`);
+      try {
+        await withRig(async (rig) => {
+          await (await rig.application()).exec('CREATE TABLE t (x)');
+          const found = await complaintsOf(rig, keyOf(limited.endpoint, `limited-${randomUUID()}`));
+          expect(found.lines[0]).toMatch(line);
+          expect(found.code).toBe(1);
+        });
+      } finally {
+        await limited.stop();
+      }
+    });
+  });
+
   describeReplication({
     conditionalPut: /not known to this kind/,
     replica: (path) => [
       ...['type: sftp', `host: ${host}:${port}`, `user: ${user}`, `key-path: ${keyPath}`],
-      ...[`path: ${join(folder, path)}`, 'sync-interval: 100ms'],
+      ...[`path: ${join(folder, path)}`, `host-key: ${sshd.hostKeys.ed25519}`, 'sync-interval: 100ms'],
     ],
     env: {},
     open,

@@ -28,8 +28,11 @@ const SSHD = '/usr/sbin/sshd';
 /** Where sshd confines its unprivileged part; the package's service makes it at each boot. */
 const CONFINEMENT = '/run/sshd';
 
-/** @throws where there is no sshd: the Debian package openssh-server has it. */
-export async function startSshd(): Promise<RunningServer<SftpEndpoint>> {
+/**
+ * @param sftpFlags - of internal-sftp, for example `-R`, with which nothing can be written
+ * @throws where there is no sshd: the Debian package openssh-server has it.
+ */
+export async function startSshd(sftpFlags = ''): Promise<RunningServer<SftpEndpoint>> {
   if (!existsSync(SSHD)) {
     throw new Error(`${SSHD} is missing: apt-get install --no-install-recommends openssh-server`);
   }
@@ -37,7 +40,7 @@ export async function startSshd(): Promise<RunningServer<SftpEndpoint>> {
   const home = await fs.mkdtemp(join(tmpdir(), 'sshd-'));
   try {
     const [port] = await freePorts(1);
-    const endpoint = await prepare(home, port!);
+    const endpoint = await prepare(home, port!, sftpFlags);
     const server = await startProcess({
       file: SSHD,
       args: ['-D', '-e', '-f', join(home, 'sshd_config')],
@@ -54,7 +57,7 @@ export async function startSshd(): Promise<RunningServer<SftpEndpoint>> {
   }
 }
 
-async function prepare(home: string, port: number): Promise<SftpEndpoint> {
+async function prepare(home: string, port: number, sftpFlags: string): Promise<SftpEndpoint> {
   const passphrase = 'opens the test key';
   const folder = join(home, 'files');
   await fs.mkdir(folder);
@@ -83,7 +86,7 @@ async function prepare(home: string, port: number): Promise<SftpEndpoint> {
       // Tests open many connections at once.
       'MaxStartups 1000',
       'Subsystem sftp internal-sftp',
-      'ForceCommand internal-sftp -u 0022',
+      `ForceCommand internal-sftp -u 0022 ${sftpFlags}`,
       '',
     ].join('\n'),
   );

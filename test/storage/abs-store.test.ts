@@ -211,6 +211,29 @@ describe('AbsStore requests', () => {
 });
 
 describe('AbsStore failures', () => {
+  it.each<[operation: string, credential: 'sas-token' | 'default credential', advice: string]>([
+    ['list all objects', 'sas-token', 'make a sas-token whose sp has l ('],
+    ['get k', 'sas-token', 'make a sas-token whose sp has r ('],
+    ['put k (commit)', 'sas-token', 'make a sas-token whose sp has c and w ('],
+    ['delete k', 'sas-token', 'make a sas-token whose sp has d ('],
+    [
+      'get k',
+      'default credential',
+      'give this identity the role Storage Blob Data Reader on the container (',
+    ],
+    [
+      'put k',
+      'default credential',
+      'give this identity the role Storage Blob Data Contributor on the container (',
+    ],
+  ])('of %s by %s name the right that is missing', (operation, credential, advice) => {
+    const target = { container: 'box', account: 'a', endpoint: 'e', credential, secrets: [] };
+    const refused = { statusCode: 403, code: 'AuthorizationPermissionMismatch', message: 'no' };
+    const error = absError(refused, operation, target);
+    expect(error).toMatchObject({ code: 'permission' });
+    expect(error.message).toContain(`${operation}: access to container "box" at e denied: ${advice}`);
+  });
+
   const now = (): string => new Date().toUTCString();
   const early = (): string => new Date(Date.now() - 3_600_000).toUTCString();
 

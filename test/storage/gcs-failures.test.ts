@@ -167,6 +167,12 @@ describe('GcsStore failures', () => {
       /denied.*no storage\.objects/,
     ],
     [
+      'a retention policy',
+      refusal(403, 'retentionPolicyNotMet', 'cannot be deleted or overwritten until 2030'),
+      'permission',
+      /a policy of bucket .* keeps the object as it is \(403 cannot be deleted/,
+    ],
+    [
       'a rate limit',
       refusal(403, 'rateLimitExceeded', 'slow down'),
       'unavailable',

@@ -1,6 +1,6 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { execFile, spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { inspect, promisify } from 'node:util';
 import { openSftpStore } from '../../src/storage/sftp/sftp-store.ts';
 import { parseHostKey } from '../../src/storage/sftp/host-key.ts';
+import { findKnownHost, rememberHost } from '../../src/storage/sftp/known-hosts.ts';
 import type { SftpStoreConfig } from '../../src/storage/store-config.ts';
 import { SftpServer, makeKeyPair } from '../support/sftp-server.ts';
 import type { SftpServerOptions } from '../support/sftp-server.ts';
@@ -17,6 +18,14 @@ import { configFor } from './sftp-support.ts';
 
 const run = promisify(execFile);
 const ended: (() => Promise<unknown>)[] = [];
+let state: string;
+/** Where keys are remembered. */
+const known = (): string => join(state, 'known_hosts');
+beforeEach(async () => {
+  state = await mkdtemp(join(tmpdir(), 'sftp-state-'));
+  ended.push(() => rm(state, { recursive: true }));
+  vi.stubEnv('STATE_DIRECTORY', state);
+});
 afterEach(async () => {
   vi.unstubAllEnvs();
   for (const end of ended.splice(0).reverse()) await end();
@@ -149,7 +158,9 @@ describe('host key', () => {
       const first = await tryOut(configFor(server, { hostKey: undefined }));
       expect(first.error).toBeUndefined();
       expect(first.warnings).toHaveLength(1);
-      expect(first.warnings[0]).toContain(`is not checked: it is ${server.fingerprint};`);
+      expect(first.warnings[0]).toContain(
+        `is not checked: it is ${server.fingerprint}, which is remembered in ${known()}:`,
+      );
       const line = /"host-key: (.*)"$/.exec(first.warnings[0]!)?.[1];
       expect(line?.split(' ')[1]).toBe(server.hostKey.toString('base64'));
       // Once is enough.
@@ -171,6 +182,47 @@ describe('host key', () => {
       expect(String(error)).toContain(other.fingerprint);
     }
     expect([...server.logins, ...server.refusals]).toEqual([]);
+  });
+
+  it('that is not pinned is remembered, and a later one refused before any secret is sent', async () => {
+    const [server, other] = [await start(), await start({ hostKeyType: 'rsa' })];
+    const at = (one: SftpServer): string => `[127.0.0.1]:${one.port} `;
+    expect((await tryOut(configFor(server, { hostKey: undefined }))).error).toBeUndefined();
+    const line = await readFile(known(), 'utf8');
+    expect(line).toBe(`${at(server)}ssh-ed25519 ${server.hostKey.toString('base64')}\n`);
+    expect((await stat(known())).mode & 0o777).toBe(0o600);
+    // As if the other one had taken its place.
+    await writeFile(known(), line.replace(at(server), at(other)));
+    const { error } = await tryOut(configFor(other, { hostKey: undefined }));
+    expect(error).toMatchObject({ code: 'permission' });
+    expect(String(error)).toContain(
+      `shows the host key ssh-rsa ${other.fingerprint}, but ${known()} remembers`,
+    );
+    expect(String(error)).toContain(
+      `${server.fingerprint}: if the server was given a new key, remove its line`,
+    );
+    expect([...other.logins, ...other.refusals]).toEqual([]);
+    // What the config says counts more.
+    expect((await tryOut(configFor(other, { hostKey: other.fingerprint }))).error).toBeUndefined();
+  });
+
+  it('is not remembered of a server that refuses the login', async () => {
+    const server = await start();
+    const { error } = await tryOut(configFor(server, { hostKey: undefined, password: 'wrong' }));
+    expect(error).toMatchObject({ code: 'permission' });
+    await expect(readFile(known())).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('is remembered in the first place that can be written, if there is one', async () => {
+    const key = Buffer.from((await start()).hostKey);
+    expect(await rememberHost('[h]:22', key, ['/proc/no/known_hosts', known()])).toEqual({ path: known() });
+    expect(await findKnownHost('[h]:22', ['/proc/no/known_hosts', known()])).toMatchObject({ path: known() });
+    expect(await findKnownHost('[h]:2222', [known()])).toBeUndefined();
+    expect(await rememberHost('[h]:22', key, ['/proc/no/known_hosts'])).toEqual({
+      reason: expect.stringContaining('ENOENT') as string,
+    });
+    await writeFile(known(), '[h]:22 ssh-ed255');
+    await expect(findKnownHost('[h]:22', [known()])).rejects.toMatchObject({ code: 'config' });
   });
 
   it('that is no key is a matter of the config', () => {

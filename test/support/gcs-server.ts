@@ -52,6 +52,9 @@ interface Upload {
 
 const GRANULE = 256 * 1024;
 
+/** What an account may do: the permissions of Google's whose names begin with `storage.objects.`. To overwrite is to delete. */
+export type GcsPermission = 'list' | 'get' | 'create' | 'delete';
+
 export class GcsServer {
   readonly bucket = 'bucket';
   readonly objects: Map<string, Stored> = new Map<string, Stored>();
@@ -64,6 +67,8 @@ export class GcsServer {
     status: 200,
     body: JSON.stringify({ access_token: this.token, expires_in: 3600, token_type: 'Bearer' }),
   });
+  /** Other requests are refused, in Google's words. */
+  permissions: readonly GcsPermission[] = ['list', 'get', 'create', 'delete'];
   onRequest: (request: GcsRequest) => GcsFault = () => 'pass';
   /** Takes the first chunk of an upload for all of it, as Firebase's emulator does. */
   endsUploadsEarly = false;
@@ -173,6 +178,10 @@ export class GcsServer {
       return refusal(404, 'notFound', 'The specified bucket does not exist.');
     }
     const name = decodeURIComponent(object ?? '');
+    if (operation === 'list' || operation === 'get' || operation === 'delete') {
+      const refused = this.#refused(operation);
+      if (refused !== undefined) return refused;
+    }
     switch (operation) {
       case 'list':
         return this.#list(url.searchParams);
@@ -189,6 +198,8 @@ export class GcsServer {
         const id = `secret-${++this.#count}`;
         const { name: wanted } = JSON.parse(body.toString()) as { name: string };
         const ifAbsent = url.searchParams.get('ifGenerationMatch') === '0';
+        const refused = this.#refused('create');
+        if (refused !== undefined) return refused;
         this.uploads.set(id, { name: wanted, data: Buffer.alloc(0), ifAbsent });
         const location = `http://${headers.host}/upload/storage/v1/b/${this.bucket}/o?uploadType=resumable&upload_id=${id}`;
         return { status: 200, headers: { location } };
@@ -258,7 +269,15 @@ export class GcsServer {
     return this.#store(name, this.corrupt(body.subarray(start, third - 2)), wanted);
   }
 
+  #refused(permission: GcsPermission): Answer | undefined {
+    if (this.permissions.includes(permission)) return undefined;
+    const text = `a@b.example does not have storage.objects.${permission} access to the Google Cloud Storage object.`;
+    return refusal(403, 'forbidden', text);
+  }
+
   #store(name: string, data: Buffer, wanted: string | undefined): Answer {
+    const refused = this.#refused('create') ?? (this.objects.has(name) ? this.#refused('delete') : undefined);
+    if (refused !== undefined) return refused;
     const actual = encodeCrc32c(crc32c(data));
     if (wanted !== undefined && wanted !== actual) {
       return refusal(

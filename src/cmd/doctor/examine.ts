@@ -3,6 +3,7 @@
 import { rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { messageOf, systemCode } from '../../base/errors.ts';
+import { stateDirectories } from '../../base/state-directories.ts';
 import {
   describeLocation,
   exportCredentials,
@@ -14,7 +15,7 @@ import {
 } from '../../config/index.ts';
 import type { Config } from '../../config/index.ts';
 import type { DatabaseOptions } from '../../engine/options.ts';
-import { placeMetaDirectory, stateDirectories } from '../../engine/read-only-meta.ts';
+import { placeMetaDirectory } from '../../engine/read-only-meta.ts';
 import { openStore } from '../../storage/registry.ts';
 import { withRetry } from '../../storage/retrying-store.ts';
 import type { StoreConfig } from '../../storage/store-config.ts';

@@ -24,6 +24,11 @@ const CHUNK_BYTES = 64 * 1024;
 const MAX_SKEW_MS = 10_000;
 const CLEANUP_TIMEOUT_MS = 15_000;
 
+/** What works without a right. */
+const WRITING = 'restoring works without, replicating does not';
+const READING = 'neither restoring nor going on after a restart works without';
+const WRITTEN_ONCE = 'replicating and restoring work without, and nobody overwrites backups with this key';
+
 export type OpenStore = (config: StoreConfig, options: OpenOptions) => Promise<ObjectStore>;
 
 export interface StoreCheck {
@@ -103,7 +108,7 @@ class StoreProbe {
   async #checkPut(name: string, data: Uint8Array): Promise<boolean> {
     const { now } = this.#check;
     const startedMs = now();
-    const info = await this.#attempt('put', () => this.#put(name, data));
+    const info = await this.#report.attempt('put', () => this.#put(name, data), '', without(WRITING));
     if (info === undefined) return false;
     const endedMs = now();
     this.#report.ok(
@@ -132,7 +137,7 @@ class StoreProbe {
   }
 
   async #checkGet(name: string, expected: Uint8Array): Promise<void> {
-    const body = await this.#attempt('get', () => this.#get(name));
+    const body = await this.#report.attempt('get', () => this.#get(name), '', without(READING));
     if (body === undefined) return;
     if (body.equals(expected)) this.#report.ok('get', 'the same bytes');
     else this.#report.failure('get', ...this.#differs(name));
@@ -162,9 +167,16 @@ class StoreProbe {
 
   async #checkOverwrite(name: string): Promise<void> {
     const data = randomBytes(SMALL_BYTES + 1);
-    const fix = 'allow overwriting: uploads are tried again';
-    const info = await this.#attempt('overwrite', () => this.#put(name, data), fix);
-    const body = info === undefined ? undefined : await this.#attempt('overwrite', () => this.#get(name));
+    try {
+      await this.#put(name, data);
+    } catch (error) {
+      if (hasCode(error, 'aborted')) throw error;
+      // Segments are put where nothing is, in any case.
+      if (hasCode(error, 'permission')) this.#report.warning('overwrite', explain(error), WRITTEN_ONCE);
+      else this.#report.failure('overwrite', explain(error), 'allow overwriting: uploads are tried again');
+      return;
+    }
+    const body = await this.#attempt('overwrite', () => this.#get(name));
     if (body === undefined) return;
     if (body.equals(data)) this.#report.ok('overwrite', 'the new bytes are read at once');
     else this.#report.failure('overwrite', ...this.#differs(name));
@@ -202,14 +214,15 @@ class StoreProbe {
       this.#report.failure('delete', `${this.#store.location} still lists what was deleted`);
     } catch (error) {
       if (hasCode(error, 'aborted')) throw error;
-      if (hasCode(error, 'permission')) {
+      // An upload over SFTP goes to a temporary file, which has to be removed when the upload breaks.
+      if (!hasCode(error, 'permission') || this.#store.type === 'sftp') {
+        this.#report.failure('delete', explain(error));
+      } else {
         this.#report.warning(
           'delete',
           explain(error),
           'replicating and restoring work without; allow deletes for retention, or let rules of the store delete old objects',
         );
-      } else {
-        this.#report.failure('delete', explain(error));
       }
     }
     return false;
@@ -296,6 +309,11 @@ class StoreProbe {
       if (!hasCode(error, 'permission', 'unsupported')) throw error;
     }
   }
+}
+
+/** What a message says, and of a missing right what works without it. */
+function without(use: string): (error: unknown) => string {
+  return (error) => (hasCode(error, 'permission') ? `${explain(error)}; ${use}` : explain(error));
 }
 
 /** The message without the operation and the name of our own that it begins with: the check says what was tried. */

@@ -23,10 +23,20 @@ RestartSec=5
 # The last changes are stored before it ends; a command of -exec is told by litestream.
 TimeoutStopSec=${STOP_SECONDS}
 KillMode=mixed
-# What is remembered of databases on read-only volumes.
+# What is remembered of databases on read-only volumes, and of SFTP servers.
 StateDirectory=litestream
+StateDirectoryMode=0700
 NoNewPrivileges=true
-
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectKernelLogs=true
+ProtectControlGroups=true
+ProtectClock=true
+RestrictRealtime=true
+RestrictSUIDSGID=true
+LockPersonality=true
+SystemCallArchitectures=native
+${user === undefined ? '' : 'CapabilityBoundingSet=\n'}
 [Install]
 WantedBy=multi-user.target
 `;

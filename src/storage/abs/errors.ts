@@ -51,6 +51,14 @@ const CREDENTIALS = new Set([
   'NoAuthenticationInformation',
   'AuthorizationFailure',
 ]);
+/** What allows an operation, by how the operation's name begins: the letter of a signature's `sp`, and the least role. */
+const RIGHTS: readonly (readonly [operation: string, letters: string, role: string])[] = [
+  ['list', 'l', 'Storage Blob Data Reader'],
+  ['get', 'r', 'Storage Blob Data Reader'],
+  ['look for', 'r', 'Storage Blob Data Reader'],
+  ['put', 'cw', 'Storage Blob Data Contributor'],
+  ['delete', 'd', 'Storage Blob Data Contributor'],
+];
 const PASSING = new Set([
   'ServerBusy',
   'OperationTimedOut',
@@ -76,7 +84,7 @@ export function absError(
   if (signal?.aborted === true) return new LitestreamError('aborted', `${what}: the operation was aborted`);
   if (error instanceof LitestreamError) return error;
   const failure = readFailure(error, target);
-  const { code, advice } = explain(failure, target);
+  const { code, advice } = explain(failure, target, what);
   const cause = new Error(failure.text);
   cause.name = failure.code;
   const { retryAfterMs } = failure;
@@ -89,7 +97,7 @@ export function hasAzureCode(error: unknown, code: string): boolean {
   return error instanceof LitestreamError && error.cause instanceof Error && error.cause.name === code;
 }
 
-function explain(failure: Failure, target: AbsTarget): Explanation {
+function explain(failure: Failure, target: AbsTarget, what: string): Explanation {
   const { code, status } = failure;
   const container = `container "${target.container}" at ${target.endpoint}`;
   const detail = describe(failure);
@@ -125,7 +133,7 @@ function explain(failure: Failure, target: AbsTarget): Explanation {
   if (/^(CredentialUnavailable|AggregateAuthentication|Authentication(Required)?)Error$/.test(code)) {
     return explainLogin(failure, container);
   }
-  if (status !== undefined) return explainStatus(failure, status, target, container);
+  if (status !== undefined) return explainStatus(failure, status, target, { container, what });
   // The SDK looks for what is not there.
   if (code === 'TypeError') {
     return { code: 'io', advice: `${container} gave an answer that is not Azure's: check endpoint` };
@@ -144,10 +152,17 @@ function explainLogin(failure: Failure, container: string): Explanation {
   };
 }
 
-function explainStatus(failure: Failure, status: number, target: AbsTarget, container: string): Explanation {
+/** A request to a container. */
+interface Request {
+  readonly container: string;
+  readonly what: string;
+}
+
+function explainStatus(failure: Failure, status: number, target: AbsTarget, request: Request): Explanation {
+  const { container } = request;
   const detail = describe(failure);
   if (status === 401 || status === 403) {
-    return { code: 'permission', advice: explainRefusal(failure, target, container) };
+    return { code: 'permission', advice: explainRefusal(failure, target, request) };
   }
   if (status === 501) return { code: 'unsupported', advice: `${container} cannot do this (${detail})` };
   if (isPassingStatus(status)) {
@@ -162,7 +177,7 @@ function explainStatus(failure: Failure, status: number, target: AbsTarget, cont
   return { code: 'io', advice: `${container} refused the request (${detail})` };
 }
 
-function explainRefusal(failure: Failure, target: AbsTarget, container: string): string {
+function explainRefusal(failure: Failure, target: AbsTarget, { container, what }: Request): string {
   const { code, reason, skewMs } = failure;
   const detail = describe(failure);
   if (/time frame|expiry|expired/i.test(reason) && target.credential === 'sas-token') {
@@ -177,13 +192,21 @@ function explainRefusal(failure: Failure, target: AbsTarget, container: string):
     return `${container} takes no account key: set sas-token, or neither, for Azure's default credential (${detail})`;
   }
   if (!CREDENTIALS.has(code)) {
-    return `access to ${container} denied: check what ${target.credential} may do (${detail})`;
+    return `access to ${container} denied: ${neededFor(what, target)} (${detail})`;
   }
   const keys =
     target.credential === 'account-key'
       ? `account-name "${target.account}" and account-key`
       : target.credential;
   return `${container} refused the credentials: check ${keys} (${detail})`;
+}
+
+/** What to allow. */
+function neededFor(what: string, { credential }: AbsTarget): string {
+  const [, letters, role] = RIGHTS.find(([operation]) => what.startsWith(`${operation} `)) ?? [];
+  if (letters === undefined || credential === 'account-key') return `check what ${credential} may do`;
+  if (credential === 'default credential') return `give this identity the role ${role} on the container`;
+  return `make a sas-token whose sp has ${letters.split('').join(' and ')}`;
 }
 
 function explainConnection(failure: Failure, target: AbsTarget, container: string): Explanation {

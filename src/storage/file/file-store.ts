@@ -4,12 +4,8 @@ import { open, opendir, rm, rmdir, stat } from 'node:fs/promises';
 import type { BigIntStats, Dirent, Stats } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { throwIfAborted } from '../../base/concurrency.ts';
-import {
-  TEMPORARY_SUFFIX,
-  makeDirectoryDurably,
-  syncDirectory,
-  writeFileDurably,
-} from '../../base/durable-file.ts';
+import { TEMPORARY_SUFFIX, syncDirectory, writeFileDurably } from '../../base/durable-file.ts';
+import { makeDirectoryDurably } from '../../base/made-folders.ts';
 import type { DurableOptions } from '../../base/durable-file.ts';
 import { LitestreamError, assert, systemCode } from '../../base/errors.ts';
 import { abortable } from '../body.ts';

@@ -31,8 +31,8 @@ export class GoogleCredentials {
         this.#auth.then((auth) => auth.getRequestHeaders()),
         signal,
       );
-      this.#secret = (headers['Authorization'] ?? '').replace(/^Bearer\s+/i, '');
-      return headers;
+      this.#secret = (headers.get('authorization') ?? '').replace(/^Bearer\s+/i, '');
+      return Object.fromEntries(headers);
     } catch (error) {
       // The library remembers what it did not find; the next request looks again.
       if (signal?.aborted !== true) this.renew();

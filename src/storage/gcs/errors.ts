@@ -37,6 +37,16 @@ export interface Refusal {
 }
 
 const NO_URL = /^ERR_INVALID_(URL|PROTOCOL)$/;
+/** What allows an operation, by how the operation's name begins: the permission, and the least role that has it. */
+const RIGHTS: readonly (readonly [operation: string, permission: string, role: string])[] = [
+  ['list', 'storage.objects.list', 'roles/storage.objectViewer'],
+  ['get', 'storage.objects.get', 'roles/storage.objectViewer'],
+  ['look for', 'storage.objects.get', 'roles/storage.objectViewer'],
+  ['put', 'storage.objects.create', 'roles/storage.objectCreator'],
+  ['delete', 'storage.objects.delete', 'roles/storage.objectUser'],
+];
+/** Reasons of a 403 that no role helps against. */
+const KEPT = /^(retentionPolicyNotMet|objectUnderActiveHold)$/;
 /** Reasons of a 403 that mean "later". */
 const RATE_LIMIT = /^(user)?rateLimitExceeded$/i;
 /** What tokens, keys and upload addresses look like, wherever they turn up. */
@@ -50,7 +60,7 @@ const CREDENTIALS_ADVICE = 'check GOOGLE_APPLICATION_CREDENTIALS, or the service
 export function refusalError(refusal: Refusal, what: string, target: GcsTarget): LitestreamError {
   const { reason, text } = readBody(refusal.body);
   const detail = `${refusal.status} ${redact(text === '' ? reason : text, target)}`.trimEnd();
-  const { code, advice } = explainRefusal(refusal, { reason, text, detail }, target);
+  const { code, advice } = explainRefusal(refusal, { reason, text, detail, what }, target);
   const cause = new Error(detail);
   cause.name = advice === noSuchObject(target) ? NO_SUCH_OBJECT : `status ${refusal.status}`;
   const retryAfterMs = code === 'unavailable' ? readRetryAfterMs(refusal.retryAfter) : undefined;
@@ -113,7 +123,7 @@ function isPassing(error: unknown, name: string): boolean {
 
 function explainRefusal(
   { status, missing, body }: Refusal,
-  { reason, text, detail }: { reason: string; text: string; detail: string },
+  { reason, text, detail, what }: { reason: string; text: string; detail: string; what: string },
   target: GcsTarget,
 ): Explanation {
   const bucket = bucketOf(target);
@@ -126,10 +136,13 @@ function explainRefusal(
       advice: `${bucket} refused the credentials: ${CREDENTIALS_ADVICE} (${detail})`,
     };
   }
+  if (status === 403 && KEPT.test(reason)) {
+    return { code: 'permission', advice: `a policy of ${bucket} keeps the object as it is (${detail})` };
+  }
   if (status === 403) {
     return {
       code: 'permission',
-      advice: `access to ${bucket} denied: check the credentials and what they may do (${detail})`,
+      advice: `access to ${bucket} denied: ${neededFor(what, text)} (${detail})`,
     };
   }
   if (status === 501) return { code: 'unsupported', advice: `${bucket} cannot do this (${detail})` };
@@ -148,6 +161,15 @@ function explainRefusal(
   }
   if (status === 404 || status === 410) return explainMissing(missing, text, target);
   return { code: 'io', advice: `${bucket} refused the request (${detail})` };
+}
+
+/** What to allow. @param text - the answer's: it tells an object that is new from one that would be overwritten */
+function neededFor(what: string, text: string): string {
+  // For Google, to overwrite is to delete.
+  const operation = what.startsWith('put ') && text.includes('storage.objects.delete') ? 'delete' : what;
+  const [, permission, role] = RIGHTS.find(([name]) => `${operation} `.startsWith(`${name} `)) ?? [];
+  if (permission === undefined) return 'check the credentials and what they may do';
+  return `allow ${permission} to this account, as ${role} does`;
 }
 
 function explainMissing(missing: Refusal['missing'], text: string, target: GcsTarget): Explanation {

@@ -51,6 +51,15 @@ const WRONG_REGION = new Set([
   'AuthorizationHeaderMalformed',
   'IllegalLocationConstraintException',
 ]);
+/** The action of a policy that allows an operation, by how the operation's name begins. */
+const ACTIONS: readonly (readonly [operation: string, action: string])[] = [
+  ['list unfinished uploads', 's3:ListBucketMultipartUploads'],
+  ['list', 's3:ListBucket'],
+  ['get', 's3:GetObject'],
+  ['put', 's3:PutObject'],
+  ['delete', 's3:DeleteObject'],
+  ['abort', 's3:AbortMultipartUpload'],
+];
 const PASSING = new Set([
   'RequestTimeout',
   'SlowDown',
@@ -168,19 +177,27 @@ function explain(failure: Failure, target: S3Target, what: string): Explanation 
   }
   // An answer whose body broke off has a status and says nothing.
   if (status !== undefined && connectionFault(code) === undefined)
-    return explainStatus(failure, status, bucket);
+    return explainStatus(failure, status, { bucket, what });
   return explainConnection(failure, target, bucket);
 }
 
-function explainStatus(failure: Failure, status: number, bucket: string): Explanation {
+function explainStatus(
+  failure: Failure,
+  status: number,
+  { bucket, what }: { readonly bucket: string; readonly what: string },
+): Explanation {
   const detail = describe(failure);
   if (status === 401 || status === 403) {
     return {
       code: 'permission',
-      advice: `access to ${bucket} denied: check the credentials and what they may do (${detail})`,
+      advice: `access to ${bucket} denied: ${neededFor(what)} (${detail})`,
     };
   }
   if (status === 501) return { code: 'unsupported', advice: `${bucket} cannot do this (${detail})` };
+  if (status === 400 && /Content-MD5/i.test(failure.text) && what.startsWith('put ')) {
+    const advice = `${bucket} asks for digests, as buckets with object lock do: set require-content-md5: true`;
+    return { code: 'config', advice: `${advice} (${detail})` };
+  }
   if (isPassingStatus(status)) {
     return { code: 'unavailable', advice: `${bucket} is unavailable (${detail})` };
   }
@@ -188,6 +205,13 @@ function explainStatus(failure: Failure, status: number, bucket: string): Explan
     return { code: 'io', advice: `${bucket} gave an answer that is not S3's: check endpoint (${detail})` };
   }
   return { code: 'io', advice: `${bucket} refused the request (${detail})` };
+}
+
+/** What to allow. Stores that have no policies of their own know their rights by these names, too. */
+function neededFor(what: string): string {
+  const action = ACTIONS.find(([operation]) => what.startsWith(`${operation} `))?.[1];
+  if (action === undefined) return 'check the credentials and what they may do';
+  return `allow ${action} to this key, or check access-key-id and secret-access-key`;
 }
 
 function explainConnection(failure: Failure, target: S3Target, bucket: string): Explanation {

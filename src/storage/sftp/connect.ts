@@ -8,6 +8,7 @@ import type { SftpStoreConfig } from '../store-config.ts';
 import { ConnectTimeout, connectError } from './errors.ts';
 import type { Attempt, SftpTarget } from './errors.ts';
 import { changedKey, fingerprintOf, hostKeyLine, parseHostKey, preferredAlgorithms } from './host-key.ts';
+import { findKnownHost, hostName, rememberHost } from './known-hosts.ts';
 import { loginMethods, offerInTurn } from './login.ts';
 
 export interface ConnectTimeouts {
@@ -40,8 +41,10 @@ export async function connect(
   { warn, signal }: ConnectOptions,
 ): Promise<Connected> {
   const methods = await loginMethods(config);
+  const host = hostName(config.host, config.port);
+  const known = config.hostKey === undefined ? await findKnownHost(host) : undefined;
   throwIfAborted(signal);
-  const pin = config.hostKey === undefined ? undefined : parseHostKey(config.hostKey);
+  const pin = config.hostKey === undefined ? known?.pin : parseHostKey(config.hostKey);
   const attempt: Attempt = {
     connectMs: timeouts.connectMs,
     offered: methods.map((method) => method.type),
@@ -49,6 +52,7 @@ export async function connect(
     agentFailure: undefined,
   };
   let refused: LitestreamError | undefined;
+  let unknown: Buffer | undefined;
   const offer = offerInTurn(methods, (accepted) => (attempt.accepted = accepted));
   const settings: ConnectConfig = {
     host: config.host,
@@ -59,8 +63,9 @@ export async function connect(
     keepaliveInterval: timeouts.keepaliveMs,
     keepaliveCountMax: 3,
     hostVerifier: (key: Buffer) => {
-      if (pin === undefined) warnOnce(key, target, warn);
-      else if (fingerprintOf(key) !== pin.fingerprint) refused = changedKey(target.server, pin, key);
+      if (pin === undefined) unknown = key;
+      else if (fingerprintOf(key) !== pin.fingerprint)
+        refused = changedKey(target.server, pin, key, known?.path);
       return refused === undefined;
     },
     // The library's types leave out the `false` that says there is nothing more.
@@ -71,7 +76,9 @@ export async function connect(
     settings.algorithms = { serverHostKey: { remove: first, prepend: first, append: [] } };
   }
   try {
-    return await establish(settings, attempt, signal);
+    const connected = await establish(settings, attempt, signal);
+    if (unknown !== undefined) await remember(host, unknown, target, warn);
+    return connected;
   } catch (error) {
     throw refused ?? connectError(error, target, attempt);
   }
@@ -118,13 +125,24 @@ function establish(settings: ConnectConfig, attempt: Attempt, signal: AbortSigna
   });
 }
 
-function warnOnce(key: Buffer, target: SftpTarget, warn: ((message: string) => void) | undefined): void {
+/** The next login meets the same server, or none. */
+async function remember(
+  host: string,
+  key: Buffer,
+  { server }: SftpTarget,
+  warn: ((message: string) => void) | undefined,
+): Promise<void> {
+  const remembered = await rememberHost(host, key);
   const fingerprint = fingerprintOf(key);
-  const name = `${target.server} ${fingerprint}`;
+  const name = `${server} ${fingerprint}`;
   if (warn === undefined || warnedOf.has(name)) return;
   warnedOf.add(name);
+  const fate =
+    'path' in remembered
+      ? `which is remembered in ${remembered.path}: another one will be refused`
+      : `which cannot be remembered (${remembered.reason})`;
   warn(
-    `the host key of ${target.server} is not checked: it is ${fingerprint}; ` +
+    `the host key of ${server} is not checked: it is ${fingerprint}, ${fate}; ` +
       `if that is right, pin it in the replica's config with "host-key: ${hostKeyLine(key)}"`,
   );
 }

@@ -52,11 +52,11 @@ export function sftpError(
   if (error instanceof LitestreamError) {
     return new LitestreamError(error.code, `${what}: ${error.message}`, { cause: error });
   }
-  const [code, advice] = explainStatus(error, target);
+  const [code, advice] = explainStatus(error, what, target);
   return new LitestreamError(code, `${what}: ${advice}`, { cause: error });
 }
 
-function explainStatus(error: unknown, target: SftpTarget): [ErrorCode, string] {
+function explainStatus(error: unknown, what: string, target: SftpTarget): [ErrorCode, string] {
   const text = redacted(messageOf(error), target.secrets);
   const place = `${target.server}, folder "${target.root}"`;
   switch (statusOf(error)) {
@@ -65,7 +65,7 @@ function explainStatus(error: unknown, target: SftpTarget): [ErrorCode, string] 
     case STATUS.permissionDenied:
       return [
         'permission',
-        `permission denied on ${place}: allow user "${target.user}" to read and write there`,
+        `permission denied on ${place}: allow user "${target.user}" to ${neededFor(what)}`,
       ];
     case STATUS.noSpace:
     case STATUS.quotaExceeded:
@@ -87,6 +87,13 @@ function explainStatus(error: unknown, target: SftpTarget): [ErrorCode, string] 
   if (/read-only/i.test(text)) return ['permission', readOnly(target)];
   const causes = 'a full quota, a read-only file system or a file where a folder is needed are usual causes';
   return ['io', `${place} failed without a reason: ${causes} (${text})`];
+}
+
+/** What to allow. */
+function neededFor(what: string): string {
+  if (what.startsWith('put ')) return 'make, rename and remove files and folders there';
+  if (what.startsWith('delete ')) return 'remove files and folders there';
+  return 'read there';
 }
 
 /** The advice for a server without space. */

@@ -48,14 +48,26 @@ function keyType(key: Buffer): string | undefined {
   return name.length === length && /^[a-z0-9@.-]+$/.test(name) ? name : undefined;
 }
 
-/** Why a server with this key must not be talked to. */
-export function changedKey(server: string, pin: HostKeyPin, key: Buffer): LitestreamError {
+/**
+ * Why a server with this key must not be talked to.
+ * @param remembered the file that says what the key was; undefined: the config does
+ */
+export function changedKey(
+  server: string,
+  pin: HostKeyPin,
+  key: Buffer,
+  remembered: string | undefined,
+): LitestreamError {
   const shown = `${keyType(key) ?? 'unknown'} ${fingerprintOf(key)}`;
   const pinned = `${pin.type === undefined ? '' : `${pin.type} `}${pin.fingerprint}`;
+  const [known, remedy] =
+    remembered === undefined
+      ? [`host-key pins ${pinned}`, 'change host-key']
+      : [`${remembered} remembers ${pinned}`, 'remove its line there or set host-key'];
   return new LitestreamError(
     'permission',
-    `${server} shows the host key ${shown}, but host-key pins ${pinned}: ` +
-      'if the server was given a new key, change host-key; else somebody may be posing as it',
+    `${server} shows the host key ${shown}, but ${known}: ` +
+      `if the server was given a new key, ${remedy}; else somebody may be posing as it`,
   );
 }
 

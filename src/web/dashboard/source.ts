@@ -12,6 +12,7 @@ import { callControl, fetchFile } from '../../control/client.ts';
 import { type MetricsAnswer, restoreRoutes } from '../../control/dashboard-routes.ts';
 import { findSocket } from '../../control/find-socket.ts';
 import type { HistoryReport } from '../../control/history.ts';
+import { DirectReader } from '../../control/replica-reader.ts';
 import type { OpenStore } from '../../control/replica-report.ts';
 import { type RestoreJob, RestoreJobs } from '../../control/restore-jobs.ts';
 import { FileAnswer, type Route, findRoute } from '../../control/router.ts';
@@ -113,8 +114,9 @@ export class ReplicatedSource implements DashboardSource {
 
   constructor(options: ReplicatedSourceOptions) {
     this.#options = options;
-    this.#jobs = new RestoreJobs(options);
-    const timelines = new Timelines(options.databases, options.openStore);
+    const reader = new DirectReader(options.openStore);
+    this.#jobs = new RestoreJobs({ ...options, reader });
+    const timelines = new Timelines(options.databases, reader);
     this.#own = new OwnSource([
       ...restoreRoutes(this.#jobs),
       { method: 'POST', path: '/timeline', handle: ({ body }) => timelines.of(String(body['database'])) },
