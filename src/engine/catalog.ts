@@ -9,6 +9,7 @@ import {
   segmentsPrefix,
   snapshotsPrefix,
 } from '../format/names.ts';
+import { LitestreamError } from '../base/errors.ts';
 import type { ChecksumWords } from '../format/object-trailer.ts';
 import type { CallOptions, ObjectInfo, ObjectStore } from '../storage/object-store.ts';
 
@@ -72,6 +73,12 @@ export async function listObjects(
   return { snapshots: snapshotsIn(objects, generation), segments: segmentsIn(objects, generation) };
 }
 
+/** What has no time has no place in an order: no restore and no deletion can go by it. */
+function checkTime(key: string, modifiedAt: Date): void {
+  if (!Number.isNaN(modifiedAt.getTime())) return;
+  throw new LitestreamError('io', `the store gives no valid time of object ${key}: check the store`);
+}
+
 /** The snapshots of a generation by index. Foreign names are ignored. */
 export async function listSnapshots(
   store: ObjectStore,
@@ -90,6 +97,7 @@ function snapshotsIn(objects: readonly ObjectInfo[], generation: string): Snapsh
     if (!key.startsWith(prefix)) continue;
     const index = parseSnapshotName(key.slice(prefix.length));
     if (index === undefined) continue;
+    checkTime(key, modifiedAt);
     snapshots.push({ key, generation, index, sizeBytes, createdAt: modifiedAt, createdNs: modifiedNs });
   }
   return snapshots.sort((a, b) => a.index - b.index);
@@ -113,6 +121,7 @@ function segmentsIn(objects: readonly ObjectInfo[], generation: string): Segment
     if (!key.startsWith(prefix)) continue;
     const place = parseSegmentName(key.slice(prefix.length));
     if (!place) continue;
+    checkTime(key, createdAt);
     segments.push({ key, generation, ...place, sizeBytes, createdAt, createdNs, version });
   }
   return segments.sort((a, b) => a.index - b.index || a.offset - b.offset);

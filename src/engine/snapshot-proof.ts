@@ -70,14 +70,17 @@ function findMisfit(
 
 async function checkTrailer(
   store: ObjectStore,
-  { index }: SnapshotInfo,
+  { index, createdAt }: SnapshotInfo,
   trailer: SnapshotTrailer,
   segments: readonly SegmentInfo[],
   options: CallOptions,
 ): Promise<string | undefined> {
-  const { pageSizeBytes, sizeBytes, offset } = trailer;
+  const { pageSizeBytes, sizeBytes, offset, timeMs } = trailer;
   if (!isPageSize(pageSizeBytes) || sizeBytes === 0 || sizeBytes % pageSizeBytes !== 0)
     return `it says that it is of ${sizeBytes} bytes in pages of ${pageSizeBytes}`;
+  // It would replace what is from between the two times, and does not hold that.
+  if (timeMs > createdAt.getTime() + ORDER_TOLERANCE_MS)
+    return `it says that it is of ${new Date(timeMs).toISOString()}, and the store has it since ${createdAt.toISOString()}`;
   if (offset === 0) return undefined;
   const covering = segments.findLast((segment) => segment.index === index && segment.offset < offset);
   const said = covering && (await readSegmentTrailer(store, covering, options));

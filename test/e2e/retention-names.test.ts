@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { type RunResult, runLitestream, until } from '../support/process.ts';
 import { type Rig, withRig } from '../support/process-rig.ts';
+import { redated } from '../support/trailers.ts';
 import { type SqliteProcess, withSqlite } from '../support/sqlite.ts';
 
 const CLOCK = fileURLToPath(new URL('../support/clock.mjs', import.meta.url));
@@ -50,8 +51,11 @@ async function put(rig: Rig, key: string, content: Uint8Array | string, ageHours
   await age(rig, key, ageHours);
 }
 
+/** Makes an object so old, also by what it says of itself. */
 async function age(rig: Rig, key: string, hours: number): Promise<void> {
   const at = new Date(Date.now() - hours * HOUR_MS);
+  const path = join(rig.replica, key);
+  await fs.writeFile(path, redated(await fs.readFile(path), at.getTime()));
   await fs.utimes(join(rig.replica, key), at, at);
 }
 

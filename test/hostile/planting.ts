@@ -3,7 +3,7 @@
 import { encodeLz4FrameBytes } from '../../src/format/lz4-frame.ts';
 import { segmentKey, snapshotKey } from '../../src/format/names.ts';
 import { encodeTrailer, type ObjectTrailer } from '../../src/format/object-trailer.ts';
-import { trailerIn, withoutTrailer } from './trailers.ts';
+import { trailerIn, withoutTrailer } from '../support/trailers.ts';
 import type { Chance } from './chance.ts';
 import type { Holdings, Lie, LieMaker } from './lie.ts';
 import type { Truth } from './truth.ts';

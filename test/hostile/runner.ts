@@ -89,9 +89,12 @@ export async function runUntil(
         const count = tally.counts.get(kind) ?? { cases: 0, met: 0 };
         tally.counts.set(kind, { cases: count.cases + 1, met: count.met + met });
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
+        const what = stage.whatOf(name);
+        const message = `${error instanceof Error ? error.message : String(error)}\n    (${what})`;
         tally.failures.push({ name, message });
-        console.log(`${repeatLine(name)}\n    ${message.split('\n')[0] ?? ''}`);
+        console.log(`${repeatLine(name)}\n    ${message.split('\n')[0] ?? ''}\n    ${what}`);
+      } finally {
+        stage.leave(name);
       }
     }
   };

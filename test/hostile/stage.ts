@@ -22,7 +22,7 @@ const WATCHER = `
     if (Date.now() - last.at < limit) return;
     const end = text.indexOf(0);
     const what = Buffer.from(text.slice(0, end < 0 ? undefined : end)).toString();
-    require('node:fs').writeSync(2, 'E1 stands still: ' + what + '\\n');
+    require('node:fs').writeSync(2, 'E1 stands still in one of:\\n' + what + '\\n');
     process.kill(process.pid, 'SIGKILL');
   }, 1000);`;
 
@@ -31,9 +31,10 @@ export class Stage {
   readonly truths: readonly Truth[];
   readonly application: Application;
   readonly #beats = new Int32Array(new SharedArrayBuffer(4));
-  readonly #text = new Uint8Array(new SharedArrayBuffer(4096));
+  readonly #text = new Uint8Array(new SharedArrayBuffer(32_768));
   readonly #watcher: Worker;
   readonly #beat: NodeJS.Timeout;
+  readonly #active = new Map<string, string>();
   #count = 0;
 
   private constructor(dir: string, truths: readonly Truth[], application: Application) {
@@ -61,9 +62,25 @@ export class Stage {
 
   /** Says what is being done, for the case that it never ends. */
   enter(name: string, what: string): void {
-    this.#text.fill(0);
-    this.#text.set(Buffer.from(`HOSTILE_CASE=${name} ${what}`).subarray(0, this.#text.length - 1));
+    this.#active.set(name, what);
+    this.#tell();
     if (process.env['HOSTILE_VERBOSE'] !== undefined) console.log(`${name} ${what}`);
+  }
+
+  leave(name: string): void {
+    this.#active.delete(name);
+    this.#tell();
+  }
+
+  /** What is known of a case that has been entered. */
+  whatOf(name: string): string {
+    return this.#active.get(name) ?? '';
+  }
+
+  #tell(): void {
+    const lines = [...this.#active].map(([name, what]) => `HOSTILE_CASE=${name} ${what}`);
+    this.#text.fill(0);
+    this.#text.set(Buffer.from(lines.join('\n')).subarray(0, this.#text.length - 1));
   }
 
   /** A name of a file that is not there, in a folder of its own. */

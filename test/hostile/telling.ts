@@ -2,7 +2,7 @@
 
 import type { ErrorCode } from '../../src/base/errors.ts';
 import { encodeTrailer } from '../../src/format/object-trailer.ts';
-import { trailerIn, withoutTrailer } from './trailers.ts';
+import { trailerIn, withoutTrailer } from '../support/trailers.ts';
 import type { Chance } from './chance.ts';
 import type { BodyLie, Lie, LieMaker, Listed, Operation } from './lie.ts';
 import type { Truth } from './truth.ts';

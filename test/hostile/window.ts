@@ -4,7 +4,7 @@
  */
 
 import { placeOf } from './planting.ts';
-import { trailerIn } from './trailers.ts';
+import { trailerIn } from '../support/trailers.ts';
 import type { Objects } from './truth.ts';
 
 interface Commit {

@@ -1,8 +1,9 @@
-/** Takes trailers off objects, and reads them, for those who forge. */
+/** What objects of a replica say of themselves, for those who change it. */
 
 import {
   announcesOrigin,
   decodeTrailer,
+  encodeTrailer,
   trailerSize,
   type ObjectTrailer,
 } from '../../src/format/object-trailer.ts';
@@ -27,4 +28,11 @@ export function trailerIn(data: Buffer): ObjectTrailer | undefined {
 /** The data frame alone. */
 export function withoutTrailer(data: Buffer): Buffer {
   return parts(data)?.rest ?? data;
+}
+
+/** A snapshot that says that it is of another time; anything else as it is. */
+export function redated(data: Buffer, timeMs: number): Buffer {
+  const trailer = trailerIn(data);
+  if (trailer?.kind !== 'snapshot') return data;
+  return Buffer.concat([withoutTrailer(data), encodeTrailer({ ...trailer, timeMs })]);
 }
