@@ -119,7 +119,7 @@ function decodeBytes(raw: string): Uint8Array {
 
 /** `/a/../b/` to `/b`. */
 function cleanPath(path: string): string {
-  return posix.join('/', path).replace(/(?<=.)\/$/, '');
+  return posix.join('/', path).replace(/(?<=.)\/$/s, '');
 }
 
 /**

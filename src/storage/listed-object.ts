@@ -1,6 +1,7 @@
 /** What lists say of objects, held against what an object has: whoever reads it plans and deletes by sizes and times. */
 
 import { LitestreamError } from '../base/errors.ts';
+import { printable } from '../base/printable.ts';
 import type { ObjectInfo } from './object-store.ts';
 
 /** What messages call a listing. */
@@ -26,6 +27,6 @@ export function listedObject(
 function senseless(what: string, key: string, part: string): LitestreamError {
   return new LitestreamError(
     'io',
-    `${what}: the store tells no ${part} of ${JSON.stringify(key)} that makes sense: check endpoint`,
+    `${what}: the store tells no ${part} of ${printable(JSON.stringify(key))} that makes sense: check endpoint`,
   );
 }

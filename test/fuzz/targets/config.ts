@@ -26,12 +26,14 @@ const SECRET_PLACE = new RegExp(
     `://[\\w.%-]*:(?:${LITERAL}|\\$\\{PW\\})@[\\w.:/-]*$`,
 );
 
-/** Whether every line with a secret has it where secrets belong. */
+const ANY_SECRET = new RegExp(`${LITERAL}|PW`);
+
+/** Whether every line with a secret has one, where secrets belong. */
 function isWellPlaced(text: string): boolean {
   return text
     .split('\n')
     .filter((line) => line.includes(LITERAL) || line.includes('PW'))
-    .every((line) => SECRET_PLACE.test(line));
+    .every((line) => SECRET_PLACE.test(line) && line.split(ANY_SECRET).length === 2);
 }
 
 function checkDiagnostic(diagnostic: Diagnostic, text: string): void {
