@@ -21,7 +21,7 @@ const SHIFTS_MS = [30, 60, 120].map((minutes) => minutes * 60_000);
 export function parseTimestamp(text: string, nowMs: number = Date.now()): Date {
   const trimmed = text.trim();
   const ago = AGO.exec(trimmed);
-  if (ago) return new Date(nowMs - agoMs(trimmed, ago[1], ago[2] ?? ''));
+  if (ago) return timeAgo(trimmed, nowMs - agoMs(trimmed, ago[1], ago[2] ?? ''));
   const [, date = '', minutes = '', seconds = ':00', fraction = '', zone] = DATE_TIME.exec(trimmed) ?? [];
   if (zone !== undefined) {
     const offset = zone === 'UTC' ? 'Z' : zone.replace(/^([+-]\d\d):?(\d\d)$/, '$1:$2');
@@ -45,6 +45,13 @@ function parseWithZone(text: string): Date {
   time.setUTCHours(hour, minute, second, ms);
   const offsetMinutes = Number(match[9] ?? 0) * 60 + Number(match[10] ?? 0);
   return new Date(time.getTime() - (match[8] === '-' ? -1 : 1) * offsetMinutes * 60_000);
+}
+
+function timeAgo(text: string, timeMs: number): Date {
+  const time = new Date(timeMs);
+  if (Number.isNaN(time.getTime()))
+    throw new LitestreamError('usage', `invalid -timestamp "${text}": there is no date so long ago`);
+  return time;
 }
 
 function agoMs(text: string, days: string | undefined, rest: string): number {

@@ -43,6 +43,8 @@ export function splitReplicaUrl(text: string): ReplicaUrl {
   if (/[^A-Za-z0-9\-._:~!$&'()*+,;=%@]/.test(userinfo)) throw fail('net/url: invalid userinfo');
   checkEscapes(userinfo, fail);
   const host = authority.slice(at + 1);
+  if (at < 0 && redactUrl(text) !== text)
+    throw fail('invalid host: write / ? # in a password as %2F %3F %23');
   checkHost(host, fail);
   checkEscapes(rawPath, fail);
 
@@ -117,7 +119,7 @@ function decodeBytes(raw: string): Uint8Array {
 
 /** `/a/../b/` to `/b`. */
 function cleanPath(path: string): string {
-  return posix.join('/', path).replace(/(?<=.)\/$/, '');
+  return posix.join('/', path).replace(/(?<=.)\/$/s, '');
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 
 import { timerDelay } from '../base/concurrency.ts';
+import { basicAuthorization } from '../base/basic-authorization.ts';
 import { LitestreamError, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { HeartbeatOptions } from '../config/index.ts';
@@ -73,14 +74,11 @@ export class Heartbeat {
 
   async #request(): Promise<void> {
     const url = new URL(this.#options.url);
-    const { username, password } = url;
-    const basic = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString(
-      'base64',
-    );
+    const authorization = basicAuthorization(url);
     url.username = url.password = '';
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     const response = await fetch(url, {
-      headers: username === '' ? {} : { authorization: `Basic ${basic}` },
+      headers: authorization === undefined ? {} : { authorization },
       signal: AbortSignal.any([timeout, this.#ending.signal]),
     });
     await response.body?.cancel();

@@ -39,6 +39,8 @@ const STATUS_OF_CODE: Partial<Record<ErrorCode, number>> = {
   usage: 400,
   config: 409,
   'not-found': 404,
+  'no-backup': 404,
+  exists: 409,
   permission: 403,
   busy: 409,
   unsupported: 405,

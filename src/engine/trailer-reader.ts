@@ -124,6 +124,8 @@ async function readTrailer(
   assert(inTail || start > 0, 'the tail was read as far as it goes');
   const frame = inTail ? tail.subarray(trailerStart - start) : await read(trailerStart, sizeBytes);
   if (!announcesOrigin(frame)) return decodeTrailer(frame);
+  // An object that is nothing but a trailer has none before it.
+  if (trailerStart === 0) return decodeTrailer(frame);
   const before =
     start === 0 || trailerStart - start >= MAX_ORIGIN_SIZE
       ? tail.subarray(0, trailerStart - start)

@@ -5,7 +5,7 @@
 
 import { LitestreamError, assert } from '../base/errors.ts';
 import { isPageSize } from '../sqlite/database-header.ts';
-import { MAX_TIME_MS, type Origin, decodeOrigin, encodeOrigin } from './origin-frame.ts';
+import { MAX_TIME_MS, type Origin, decodeOrigin, encodeOrigin, readNatural } from './origin-frame.ts';
 import { xxh32 } from './xxh32.ts';
 
 /** The running checksum of a WAL: big-endian words as they stand in a frame header. */
@@ -198,13 +198,17 @@ function writeUint64(data: Buffer, value: number, at: number): void {
 }
 
 function readUint64(data: Buffer, at: number): number {
-  return Number(data.readBigUInt64LE(at));
+  return readNatural(data, at, corrupt);
 }
 
 /** @throws LitestreamError 'corrupt' for what no Date can hold */
 function checkTime(timeMs: number): number {
   if (timeMs <= MAX_TIME_MS) return timeMs;
   throw corrupt(`has a time ${timeMs} ms after 1970`);
+}
+
+function readTime(data: Buffer, at: number): number {
+  return checkTime(Number(data.readBigUInt64LE(at)));
 }
 
 function writeWords(data: Buffer, [first, second]: ChecksumWords, at: number): void {
@@ -233,7 +237,7 @@ function decodeSnapshot(data: Buffer): SnapshotTrailer {
     ...readHead(data),
     offset: readUint64(data, 20),
     checksum: readWords(data, 28),
-    timeMs: checkTime(readUint64(data, 36)),
+    timeMs: readTime(data, 36),
     sizeBytes: readUint64(data, 44),
     contentChecksum: data.readUInt32LE(52),
   };
@@ -275,7 +279,7 @@ function decodeSegment(data: Buffer): SegmentTrailer {
   const frameSize = WAL_FRAME_HEADER_SIZE + head.pageSizeBytes;
   const commits: CommitTime[] = [];
   let offset = Math.max(start, WAL_HEADER_SIZE);
-  let timeMs = readUint64(data, 64);
+  let timeMs = readTime(data, 64);
   const cursor = { at: SEGMENT_FIXED_SIZE };
   for (let count = data.readUInt32LE(72); count > 0; count--) {
     const frames = readVarint(data, cursor);

@@ -39,6 +39,16 @@ function corrupt(what: string): LitestreamError {
   return new LitestreamError('corrupt', `origin ${what}`);
 }
 
+/**
+ * The 64-bit number at byte `at`.
+ * @param fail makes the error for one beyond 2^53, which arithmetic does not keep exact: no size or offset is so large
+ */
+export function readNatural(data: Buffer, at: number, fail: (what: string) => LitestreamError): number {
+  const value = data.readBigUInt64LE(at);
+  if (value > Number.MAX_SAFE_INTEGER) throw fail(`has the number ${value}, larger than any size`);
+  return Number(value);
+}
+
 /** The frame, to be put between the data frame and a trailer that announces it. */
 export function encodeOrigin({ generations, end }: Origin): Uint8Array {
   assert(
@@ -105,13 +115,13 @@ export function decodeOrigin(frame: Uint8Array): Origin | undefined {
   const generations = Array.from({ length: Math.min(count, MAX_GENERATIONS) }, (_, i) =>
     content.toString('hex', FIXED_SIZE + i * NAME_SIZE, FIXED_SIZE + (i + 1) * NAME_SIZE),
   );
+  if (((content[1] ?? 0) & HAS_END) === 0) return { generations, end: undefined };
   const end = {
     index: content.readUInt32LE(4),
-    offset: Number(content.readBigUInt64LE(8)),
+    offset: readNatural(content, 8, corrupt),
     checksum: [content.readUInt32BE(16), content.readUInt32BE(20)] as const,
     timeMs: Number(content.readBigUInt64LE(24)),
   };
-  if (((content[1] ?? 0) & HAS_END) === 0) return { generations, end: undefined };
   if (end.timeMs > MAX_TIME_MS) throw corrupt(`has a time ${end.timeMs} ms after 1970`);
   return { generations, end };
 }

@@ -1,6 +1,7 @@
 /** The rules of object keys, shared by all drivers, so that none can be led out of its root. */
 
 import { LitestreamError } from '../base/errors.ts';
+import { printable } from '../base/printable.ts';
 
 /** Whether `key` may name an object: parts between `/` that are neither empty nor `.` nor `..`. */
 export function isKey(key: string): boolean {
@@ -28,6 +29,6 @@ export function checkFolderPrefix(prefix: string): void {
 function refused(what: string, value: string): LitestreamError {
   return new LitestreamError(
     'unsupported',
-    `refused ${what} ${JSON.stringify(value)}: its parts must be relative names`,
+    `refused ${what} ${printable(JSON.stringify(value))}: its parts must be relative names`,
   );
 }

@@ -11,7 +11,8 @@ import { isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
 import { LitestreamError } from '../base/errors.ts';
-import { proxyAddress, proxyAuthorization, proxyFor } from './proxy.ts';
+import { basicAuthorization } from '../base/basic-authorization.ts';
+import { proxyAddress, proxyFor } from './proxy.ts';
 
 export interface ProxyAgents {
   readonly http: http.Agent;
@@ -44,7 +45,7 @@ class PlainAgent extends http.Agent implements Requests {
       throw new LitestreamError('config', `the proxy ${proxy.host} is not one for http: check HTTP_PROXY`);
     }
     if (proxy !== undefined) {
-      const authorization = proxyAuthorization(proxy);
+      const authorization = basicAuthorization(proxy);
       if (authorization !== undefined) request.setHeader('proxy-authorization', authorization);
       request.path = `http://${authority(host, port === 80 ? undefined : port)}${request.path}`;
       connection = { ...options, ...proxyAddress(proxy) };
@@ -81,7 +82,7 @@ function authority(host: string, port: number | undefined): string {
 }
 
 function openTunnel(proxy: URL, target: string, connectMs: number): Promise<Socket> {
-  const authorization = proxyAuthorization(proxy);
+  const authorization = basicAuthorization(proxy);
   return new Promise((resolve, reject) => {
     const fail = (what: string): void => {
       request.destroy();

@@ -67,10 +67,3 @@ export function proxyAddress({ protocol, hostname, port }: URL): { host: string;
   const known = protocol === 'https:' ? 443 : 80;
   return { host: withoutBrackets(hostname), port: port === '' ? known : Number(port) };
 }
-
-/** The header by which a proxy knows us; undefined when its URL has no user. */
-export function proxyAuthorization({ username, password }: URL): string | undefined {
-  if (username === '') return undefined;
-  const login = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-  return `Basic ${Buffer.from(login).toString('base64')}`;
-}

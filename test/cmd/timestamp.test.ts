@@ -17,7 +17,7 @@ describe('how long ago', () => {
     expect(parseTimestamp(text, NOW).toISOString()).toBe(time);
   });
 
-  test.each(['10 ago', 'x ago', '-5m ago', ' ago'])('%s is refused', (text) => {
+  test.each(['10 ago', 'x ago', '-5m ago', ' ago', '999999999999d ago'])('%s is refused', (text) => {
     expect(() => parseTimestamp(text, NOW)).toThrow(/invalid -timestamp/);
   });
 });

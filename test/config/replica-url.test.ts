@@ -156,6 +156,16 @@ describe('parseReplicaUrl', () => {
     );
   });
 
+  it.each([
+    ['s3://b.localhost:90000/x', /^host of s3 url has no valid name or port: b\.localhost:90000$/],
+    ['abs://a%2Fb@c', /^account-name must be letters and digits$/],
+    ['sftp://u:hunter2/x@h', /^parse "sftp:\/\/u:xxxxx@h": invalid host: write \/ \? # in a password as/],
+    ['sftp://u:x:22/hunter2@h', /^parse "sftp:\/\/u:xxxxx@h": invalid host/],
+  ])('refuses %s', (url, message) => {
+    expect(() => parseReplicaUrl(url)).toThrow(expect.objectContaining({ code: 'config' }) as Error);
+    expect(() => parseReplicaUrl(url)).toThrow(message);
+  });
+
   it('does not show a password', () => {
     expect(() => parseReplicaUrl('s3://me:hunter2@a b/')).toThrow(
       expect.objectContaining({

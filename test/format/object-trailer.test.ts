@@ -92,6 +92,18 @@ describe('a trailer', () => {
     expect(Buffer.from(encodeTrailer(SNAPSHOT)).toString('hex')).toBe(snapshot);
   });
 
+  it('is refused when a number in it is too large to be kept exact', () => {
+    const beyond = 2n ** 53n;
+    for (const at of [8 + 20, 8 + 44]) {
+      const frame = Buffer.from(encodeTrailer(SNAPSHOT));
+      frame.writeBigUInt64LE(beyond, at);
+      expect(() => decodeTrailer(signed(frame))).toThrow(`trailer has the number ${beyond}`);
+    }
+    const segment = Buffer.from(encodeTrailer(SEGMENT));
+    segment.writeBigUInt64LE(beyond, 8 + 48);
+    expect(() => decodeTrailer(signed(segment))).toThrow(`trailer has the number ${beyond}`);
+  });
+
   it('says again what it was made of', () => {
     fc.assert(
       fc.property(segments, (segment) => {

@@ -112,6 +112,13 @@ describe('an origin', () => {
     expect(decodeOrigin(change(10, 1))).toEqual({ ...ORIGIN, generations: ORIGIN.generations.slice(0, 1) });
   });
 
+  it('is refused when its offset is too large to be kept exact', () => {
+    const frame = Buffer.from(encodeOrigin(ORIGIN));
+    frame.writeBigUInt64LE(2n ** 53n, 16);
+    frame.writeUInt32LE(xxh32(frame.subarray(0, -16)), frame.byteLength - 16);
+    expect(() => decodeOrigin(frame)).toThrow('origin has the number 9007199254740992');
+  });
+
   it('does not change the trailer for who does not know it, and adds nothing where nothing is said', async () => {
     const plain = encodeTrailer(SNAPSHOT);
     expect(encodeTrailer({ ...SNAPSHOT, origin: undefined })).toEqual(plain);

@@ -196,6 +196,42 @@ describe.each(Object.keys(KINDS))('a list of %s', (name) => {
   });
 });
 
+/** A page as each kind has it, with a part of it that makes no sense. */
+const SENSELESS: [kind: string, what: string, page: string][] = [
+  ['S3', 'a size', KINDS['S3']?.page('k', '').replace('<Size>1<', '<Size>-1<') ?? ''],
+  ['ABS', 'a size', KINDS['ABS']?.page('k', '').replace('>1</Content-Length>', '>x</Content-Length>') ?? ''],
+  ['ABS', 'a time', KINDS['ABS']?.page('k', '').replace(/Mon, .* GMT/, '') ?? ''],
+  ['GCS', 'a size', '{"items":[{"name":"k","size":"x"}]}'],
+  ['GCS', 'a size', '{"items":[{"name":"k","size":{}}]}'],
+  ...[
+    'null',
+    '1',
+    '[]',
+    '{"items":{}}',
+    '{"items":[null]}',
+    '{"items":[{"size":"1"}]}',
+    '{"prefixes":[1]}',
+  ].map((page): [string, string, string] => ['GCS', 'a page', page]),
+  ['GCS', 'a token', '{"nextPageToken":{}}'],
+];
+
+it.each(SENSELESS)('a list of %s with %s that makes no sense is refused: %s', async (name, _, page) => {
+  const { store, kind } = await opened(name, (__, response) => {
+    response.setHeader('content-type', kind.type).end(page);
+  });
+  await expect(readAll(store.list(''))).rejects.toMatchObject({
+    code: 'io',
+    message: expect.stringMatching(/check endpoint/) as string,
+  });
+});
+
+it('an answer of a GCS endpoint that tells of no object is refused', async () => {
+  const { store } = await opened('GCS', (_, response) => {
+    response.setHeader('content-type', 'application/json').end('null');
+  });
+  await expect(store.stat?.('k')).rejects.toMatchObject({ code: 'io' });
+});
+
 describe('a list of an SFTP server', () => {
   const attrs = (mode: number): Attributes => ({ mode, uid: 0, gid: 0, size: 1, atime: 0, mtime: 0 });
   const FOLDER = 0o040755;

@@ -77,8 +77,12 @@ function requireBucket(bucket: string): string {
   return bucket;
 }
 
+/** It is a part of a host's name: with other characters requests went to another host, or to none. */
+const ACCOUNT = /^[A-Za-z0-9_.-]+$/;
+
 function requireAccount(name: string): void {
-  if (name !== '') return;
+  if (ACCOUNT.test(name)) return;
+  if (name !== '') throw new LitestreamError('config', 'account-name must be letters and digits');
   throw new LitestreamError(
     'config',
     'account-name required for abs replica: set it, or write the url as abs://ACCOUNT@CONTAINER/PATH',

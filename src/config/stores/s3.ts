@@ -31,6 +31,9 @@ export function s3FromUrl(url: ReplicaUrl): S3StoreConfig {
 function locationOfUrl({ host, path }: ReplicaUrl): S3Location {
   const location = parseS3Host(host);
   if (location.bucket === '') throw new LitestreamError('config', 'bucket required for s3 replica');
+  if (location.endpoint !== undefined && !URL.canParse(location.endpoint)) {
+    throw new LitestreamError('config', `host of s3 url has no valid name or port: ${host}`);
+  }
   return { ...location, path };
 }
 

@@ -11,6 +11,7 @@ import { LitestreamError } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
 import { boundsOf, checkRangeSize } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import { listedObject, listing } from '../listed-object.ts';
 import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
@@ -76,7 +77,8 @@ class AbsStore implements ObjectStore {
         // Folder markers and names that we could not ask for are not ours.
         if (!isKey(key)) continue;
         const { contentLength = 0, lastModified, etag } = properties;
-        yield { key, sizeBytes: contentLength, modifiedAt: lastModified, version: versionOf(etag) };
+        const found = { key, sizeBytes: contentLength, modifiedAt: lastModified, version: versionOf(etag) };
+        yield listedObject(listing(prefix), found);
       }
     }
   }
@@ -106,7 +108,7 @@ class AbsStore implements ObjectStore {
       call: Abortable & { prefix: string },
     ) => AsyncIterator<P>,
   ): AsyncGenerator<P, void, undefined> {
-    const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    const what = listing(prefix);
     const order = new PageOrder(what);
     let continuationToken: string | undefined;
     do {

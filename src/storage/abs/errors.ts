@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
+import { printable } from '../../base/printable.ts';
 import { ANSWER_TOO_LONG, explainTooLong } from '../answer-limit.ts';
 import {
   explainNoAnswer,
@@ -231,10 +232,10 @@ function readFailure(error: unknown, target: AbsTarget): Failure {
   const name = header(response, 'x-ms-error-code') ?? codeOf(error);
   const reason = property(body, 'authenticationErrorDetail');
   return {
-    code: name,
+    code: printable(name),
     status: typeof status === 'number' && status > 0 ? status : undefined,
     text: redacted(textOf(error), target.secrets),
-    reason: typeof reason === 'string' ? reason : '',
+    reason: typeof reason === 'string' ? printable(reason) : '',
     skewMs: skewOf(header(response, 'date')),
     retryAfterMs: readRetryAfterMs(header(response, 'retry-after')),
   };

@@ -23,6 +23,8 @@ import { retrying } from '../retry.ts';
 import type { GcsStoreConfig } from '../store-config.ts';
 import { crc32c, encodeCrc32c } from './crc32c.ts';
 import { connectionError, isNoSuchObject, isPreconditionFailed } from './errors.ts';
+import { listedObject, listing } from '../listed-object.ts';
+import { type Page, parsePage } from './page.ts';
 import { DEFAULT_SETTINGS, GcsSession } from './session.ts';
 import type { Call, GcsSettings } from './session.ts';
 import { parseTime, statObject, uploadChunks, uploadWhole } from './upload.ts';
@@ -34,16 +36,6 @@ const PAGE_SIZE = '1000';
 /** Opens a bucket as an object store. Sends nothing before the first call. */
 export function openGcsStore(config: GcsStoreConfig, settings: Partial<GcsSettings> = {}): ObjectStore {
   return new GcsStore(config, { ...DEFAULT_SETTINGS, ...settings });
-}
-
-interface Page {
-  readonly items?: readonly {
-    readonly name: string;
-    readonly size?: string;
-    readonly timeCreated?: string;
-  }[];
-  readonly prefixes?: readonly string[];
-  readonly nextPageToken?: string;
 }
 
 class GcsStore implements ObjectStore {
@@ -62,12 +54,16 @@ class GcsStore implements ObjectStore {
   async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
     checkPrefix(prefix);
     for await (const page of this.#pages(prefix, {}, options.signal)) {
-      for (const { name, size, timeCreated } of page.items ?? []) {
+      for (const { name, size, timeCreated } of page.items) {
         throwIfAborted(options.signal);
         const key = this.#session.keyOf(name);
         // Folder markers and names that we could not ask for are not ours.
         if (!isKey(key)) continue;
-        yield { key, sizeBytes: Number(size ?? 0), modifiedAt: parseTime(timeCreated) };
+        yield listedObject(listing(prefix), {
+          key,
+          sizeBytes: Number(size),
+          modifiedAt: parseTime(timeCreated),
+        });
       }
     }
   }
@@ -77,7 +73,7 @@ class GcsStore implements ObjectStore {
     // An emulator repeats them on each page.
     const seen = new Set<string>();
     for await (const page of this.#pages(prefix, { delimiter: '/' }, options.signal)) {
-      for (const found of page.prefixes ?? []) {
+      for (const found of page.prefixes) {
         throwIfAborted(options.signal);
         const name = this.#session.keyOf(found).slice(prefix.length, -1);
         if (!isKey(name) || seen.has(name)) continue;
@@ -92,7 +88,7 @@ class GcsStore implements ObjectStore {
     parameters: Readonly<Record<string, string>>,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Page, void, undefined> {
-    const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    const what = listing(prefix);
     const order = new PageOrder(what);
     let token: string | undefined;
     do {
@@ -110,9 +106,11 @@ class GcsStore implements ObjectStore {
         expect: [200],
         missing: 'bucket',
       };
-      const page = (await this.#session.json(await this.#session.send(call), call)) as Page;
+      const answer = await this.#session.json(await this.#session.send(call), call);
+      const page = parsePage(answer);
+      if (page === undefined) throw this.#session.foreign(answer, call);
       token = page.nextPageToken;
-      order.add(page.items?.[0]?.name, token);
+      order.add(page.items[0]?.name, token);
       yield page;
     } while (token !== undefined);
   }

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import { throwIfAborted } from '../../base/concurrency.ts';
+import type { LitestreamError } from '../../base/errors.ts';
 import { ANSWER_TOO_LONG, MAX_ANSWER_BYTES } from '../answer-limit.ts';
 import { abortable } from '../body.ts';
 import { withoutCredentials } from '../../base/redact-url.ts';
@@ -141,9 +142,17 @@ export class GcsSession {
     try {
       return JSON.parse(body) as unknown;
     } catch {
-      const refusal = { status: 200, retryAfter: undefined, body, missing: call.missing };
-      throw refusalError(refusal, call.what, this.target);
+      throw this.#foreign(body, call);
     }
+  }
+
+  /** The error for an answer in JSON that is none of the API's. */
+  foreign(answer: unknown, call: Call): LitestreamError {
+    return this.#foreign(JSON.stringify(answer), call);
+  }
+
+  #foreign(body: string, { what, missing }: Call): LitestreamError {
+    return refusalError({ status: 200, retryAfter: undefined, body, missing }, what, this.target);
   }
 
   async #attempt(call: Call): Promise<IncomingMessage> {

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { LitestreamError, assert, hasCode, messageOf } from '../../base/errors.ts';
+import { property } from '../http-failure.ts';
 import { BODY_ATTEMPTS, sendParts } from '../part-sender.ts';
 import type { Part } from '../parts.ts';
 import { retrying } from '../retry.ts';
@@ -286,14 +287,10 @@ class Upload {
 }
 
 async function readStored(session: GcsSession, response: IncomingMessage, call: Call): Promise<StoredObject> {
-  const {
-    size,
-    crc32c: checksum,
-    generation,
-    timeCreated,
-  } = (await session.json(response, call)) as {
-    readonly [name: string]: unknown;
-  };
+  const answer = await session.json(response, call);
+  const [size, checksum, generation, timeCreated] = ['size', 'crc32c', 'generation', 'timeCreated'].map(
+    (name) => property(answer, name),
+  );
   if (typeof size !== 'string') {
     throw new LitestreamError('io', `${call.what}: the answer names no size: check endpoint`);
   }

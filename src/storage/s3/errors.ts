@@ -5,6 +5,7 @@
  */
 
 import { LitestreamError, messageOf, systemCode } from '../../base/errors.ts';
+import { printable } from '../../base/printable.ts';
 import { ANSWER_TOO_LONG, explainTooLong } from '../answer-limit.ts';
 import {
   connectionFault,
@@ -236,7 +237,7 @@ function readFailure(error: unknown, target: S3Target): Failure {
   const name = property(error, 'Code') ?? systemCode(firstCause(error)) ?? property(error, 'name');
   const region = headers['x-amz-bucket-region'] ?? property(error, 'Region');
   return {
-    code: typeof name === 'string' ? name : 'Error',
+    code: typeof name === 'string' ? printable(name) : 'Error',
     status: typeof status === 'number' && status > 0 ? status : undefined,
     headers,
     text: redacted(textOf(error), target.secrets),

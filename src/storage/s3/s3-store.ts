@@ -12,6 +12,7 @@ import { LitestreamError, hasCode } from '../../base/errors.ts';
 import { complete, nothing } from '../body.ts';
 import { checkRangeSize, rangeHeader } from '../byte-range.ts';
 import { checkFolderPrefix, checkKey, checkPrefix, isKey } from '../key.ts';
+import { listedObject, listing } from '../listed-object.ts';
 import { objectExists } from '../object-exists.ts';
 import type {
   CallOptions,
@@ -75,7 +76,8 @@ class S3Store implements ObjectStore {
         const key = this.#session.keyOf(Key ?? '');
         // Folder markers and names that we could not ask for are not ours.
         if (!isKey(key)) continue;
-        yield { key, sizeBytes: Size, modifiedAt: LastModified, version: versionOf(ETag) };
+        const found = { key, sizeBytes: Size, modifiedAt: LastModified, version: versionOf(ETag) };
+        yield listedObject(listing(prefix), found);
       }
     }
   }
@@ -97,7 +99,7 @@ class S3Store implements ObjectStore {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
     const { Bucket, Key } = this.#session.object(prefix);
-    const what = `list ${prefix === '' ? 'all objects' : prefix}`;
+    const what = listing(prefix);
     const order = new PageOrder(what);
     let token: string | undefined;
     for (;;) {

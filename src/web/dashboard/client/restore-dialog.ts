@@ -1,6 +1,6 @@
 /** The choice of what to restore: a moment, the plan for it, a name for the new file. */
 
-import type { RestorePlanReport } from '../../../control/restore-jobs.ts';
+import type { RestorePlanReport } from '../../../control/replica-reader.ts';
 import { parseMoment } from '../view/parse-moment.ts';
 import { type DatabaseView, type Overview, isFull, shortNames } from '../view/overview.ts';
 import { barModel } from '../view/timeline-bar.ts';

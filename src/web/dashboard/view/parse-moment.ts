@@ -9,6 +9,9 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 };
 const AGO = /^((?:\d+(?:\.\d+)?\s*(?:s|m|min|h|d|w|days?|hours?|minutes?|seconds?|weeks?)\s*)+)ago$/;
 
+/** The first moment that a Date can hold. */
+const FIRST_MS = -8.64e15;
+
 /** Epoch milliseconds; undefined for what is no moment. Without a zone it is the viewer's. */
 export function parseMoment(text: string, nowMs: number): number | undefined {
   const plain = text.trim().toLowerCase();
@@ -19,7 +22,7 @@ export function parseMoment(text: string, nowMs: number): number | undefined {
     for (const [, count, unit] of before.matchAll(/(\d+(?:\.\d+)?)\s*([a-z])/g)) {
       ms += Number(count) * (UNIT_MS[unit ?? ''] ?? 0);
     }
-    return nowMs - ms;
+    return nowMs - ms >= FIRST_MS ? nowMs - ms : undefined;
   }
   if (!/^\d{4}-\d\d-\d\d([t ]\d\d:\d\d(:\d\d(\.\d+)?)?\s*(z|[+-]\d\d:\d\d)?)?$/.test(plain)) return undefined;
   // A date alone would be read as UTC.
