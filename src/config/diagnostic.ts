@@ -89,7 +89,7 @@ const MASK = '***';
  * everything after a secret key is masked, also on the lines that its value goes on to.
  */
 function maskLine(previous: readonly string[], line: string): string {
-  if (continuesSecret(previous, line)) return line.replace(/\S.*/, MASK);
+  if (continuesSecret(previous, line)) return line.replace(/\S.*/s, MASK);
   const url = redactUrl(line).replace(/AGE-SECRET-KEY-\w+/gi, MASK);
   const match = SECRET_KEY.exec(url.replace(HARMLESS_KEY, (text) => '.'.repeat(text.length)));
   if (match === null) return url;

@@ -222,7 +222,7 @@ describe('SftpStore requests', () => {
     expect(await refuse(3)).toMatchObject({
       code: 'permission',
       message: expect.stringMatching(
-        /^put x: permission denied on .*allow user "backup" to read and write/,
+        /^put x: permission denied on .*allow user "backup" to make, rename and remove files and folders there$/,
       ) as string,
     });
     expect((await readAll(store.list(''))).map(({ key }) => key)).toEqual(['there']);
