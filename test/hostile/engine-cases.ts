@@ -91,7 +91,8 @@ async function restoreCase(test: Case): Promise<void> {
     await expectNothingLeft(dir);
     return;
   }
-  if (lies.has('forges')) {
+  // Without trailers nothing tells up to where a snapshot needs WAL: that is what the order of times is for.
+  if (lies.has('forges') || (!truth.isTold && lies.has('dates'))) {
     await fs.rm(outputPath, { force: true });
     return;
   }
