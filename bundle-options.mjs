@@ -24,6 +24,14 @@ const commonJs = {
     build.onLoad({ filter: /.*/, namespace: 'imported' }, ({ path }) => ({
       contents: `export { default } from 'node:${path}';`,
     }));
+    // A chunk of a CommonJS package that is imported when it is needed has nothing but a default.
+    build.onResolve({ filter: /^https-proxy-agent$/ }, ({ path, kind, resolveDir }) =>
+      kind === 'dynamic-import' ? { path, namespace: 'named', pluginData: resolveDir } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: 'named' }, ({ path, pluginData }) => ({
+      contents: `export { HttpsProxyAgent } from '${path}';`,
+      resolveDir: pluginData,
+    }));
     build.onResolve({ filter: /\.node$|^cpu-features$/ }, ({ path }) => ({ path, namespace: 'compiled' }));
     build.onLoad({ filter: /.*/, namespace: 'compiled' }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(`${path} is not part of this package`)});`,

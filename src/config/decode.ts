@@ -5,6 +5,7 @@
 
 import { assert } from '../base/errors.ts';
 import { formatDuration, parseDuration } from '../base/duration.ts';
+import { redactUrl } from '../base/redact-url.ts';
 import { ConfigError, diagnosticAt, inFileOrder, type Diagnostic } from './diagnostic.ts';
 import { isExpanded, sourceOffset, type Expansion } from './expand-env.ts';
 import { resolveScalar } from './scalar.ts';
@@ -149,7 +150,9 @@ export class Decoder {
     for (const { key, start, end, merged } of node.entries) {
       // x- keys hold anchors by convention; what a merge brings in is judged where it stands.
       if (merged || key.startsWith('x-')) continue;
-      const shown = isExpanded(this.#expansion, start, end) ? 'from a variable' : JSON.stringify(key);
+      const shown = isExpanded(this.#expansion, start, end)
+        ? 'from a variable'
+        : JSON.stringify(redactUrl(key));
       if (!spec.keys.some(({ name }) => name === key)) {
         const close = closestKey(key, spec);
         const hint = close === undefined ? '' : `: did you mean "${close}"?`;
