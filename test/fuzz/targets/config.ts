@@ -23,7 +23,7 @@ const KEYS =
   '(?:secret-access-key|access-key-id|account-key|password|key-passphrase|heartbeat-url|identities|secret|token)';
 const SECRET_PLACE = new RegExp(
   `^(?:[ ]*(?:- )?|[ ]*- ?\\{ ?|\\{|.*, )${KEYS}: (?:"|'|\\[)?(?:${LITERAL}|\\$\\{PW\\})(?:"|'|\\])?[ ]*\\}?$|` +
-    `://[\\w.%-]*:(?:${LITERAL}|\\$\\{PW\\})@[\\w.:/-]*$`,
+    `^[ ]*(?:- )?(?:url|endpoint|heartbeat-url): [a-z][a-z0-9]*://[\\w.%-]*:(?:${LITERAL}|\\$\\{PW\\})@[\\w.:/-]*$`,
 );
 
 const ANY_SECRET = new RegExp(`${LITERAL}|PW`);
