@@ -23,7 +23,7 @@ const KEYS =
   '(?:secret-access-key|access-key-id|account-key|password|key-passphrase|heartbeat-url|identities|secret|token)';
 const SECRET_PLACE = new RegExp(
   `^(?:[ ]*(?:- )?|[ ]*- ?\\{ ?|\\{|.*, )${KEYS}: (?:"|'|\\[)?(?:${LITERAL}|\\$\\{PW\\})(?:"|'|\\])?[ ]*\\}?$|` +
-    `^[ ]*(?:- )?(?:url|endpoint|heartbeat-url): [a-z][a-z0-9]*://[\\w.%-]*:(?:${LITERAL}|\\$\\{PW\\})@[\\w.:/-]*$`,
+    `^(?:[ ]*(?:- )?|.*[{,] ?)(?:url|endpoint|heartbeat-url): "?[a-z][a-z0-9]*://[\\w.%-]*:(?:${LITERAL}|\\$\\{PW\\})@[\\w.:/-]*["}\\] ]*$`,
 );
 
 const ANY_SECRET = new RegExp(`${LITERAL}|PW`);
@@ -99,7 +99,8 @@ export const target: FuzzTarget = {
       `addr: ":9090"\nheartbeat-url: https://u:${LITERAL}@h/x\nheartbeat-interval: 5m\nlogging: {level: debug, type: json}\n`,
       'x: &a [1, 2]\ny: *a\ndbs:\n  - &d\n    path: a\n    replicas: [{url: "file:///b"}]\n  - <<: *d\n    path: c\n',
       `dbs:\n  - {path: $NAME.db, replicas: [{type: abs, bucket: b, account-key: ${LITERAL}}]}\n`,
-      `dbs: [{path: a, replicas: [{url: "sftp://u:${LITERAL}@h/p", age: {recipients: [age1x], identities: ["${LITERAL}"]}}]}]`,
+      `dbs: [{path: a, replicas: [{url: "sftp://u:${LITERAL}@h/p"}]}]`,
+      `dbs: [{path: a, replicas: [{url: "sftp://u@h/p", age: {recipients: [age1x], identities: ["${LITERAL}"]}}]}]`,
       '# $PW\n%YAML 1.1\n---\n!!map {a: !!str b}\n...\n',
       'dbs:\n  - path: ~/x\n    monitor-interval: 1s\n    checkpoint-interval: -1m\n    max-checkpoint-page-count: 0x10\nsocket: {enabled: yes, permissions: 0600}\n',
     ),
