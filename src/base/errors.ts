@@ -62,9 +62,9 @@ export function hasCode(error: unknown, ...codes: ErrorCode[]): error is Litestr
   return error instanceof LitestreamError && codes.includes(error.code);
 }
 
-/** The message of anything that was thrown. */
+/** The message of anything that was thrown. What a library has parsed out of an answer may be anything but a text. */
 export function messageOf(error: unknown): string {
-  return withNames(error instanceof Error ? error.message : String(error));
+  return withNames(String(error instanceof Error ? (error.message as unknown) : error));
 }
 
 /** The `code` of a Node system error (`ENOENT`, ...), or undefined. */
