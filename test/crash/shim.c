@@ -251,7 +251,21 @@ int rename(const char *from, const char *to) { ON_NAME(rename, from, 'R', to, (f
 int link(const char *from, const char *to) { ON_NAME(link, from, 'L', to, (from, to)) }
 int unlink(const char *path) { ON_NAME(unlink, path, 'U', "", (path)) }
 int rmdir(const char *path) { ON_NAME(rmdir, path, 'U', "", (path)) }
-int mkdir(const char *path, mode_t mode) { ON_NAME(mkdir, path, 'D', "", (path, mode)) }
+
+/* The name of what a path leads to by a folder's descriptor: folders are made in others that are held. */
+static const char *named(const char *path, char *name) {
+  int fd = -1, at = 0;
+  if (sscanf(path, "/proc/self/fd/%d/%n", &fd, &at) != 1 || at == 0 || !path_of(fd, name)) return path;
+  size_t length = strlen(name);
+  snprintf(name + length, PATH_MAX - length, "/%s", path + at);
+  return name;
+}
+
+int mkdir(const char *given, mode_t mode) {
+  char name[PATH_MAX];
+  const char *path = named(given, name);
+  ON_NAME(mkdir, path, 'D', "", (path, mode))
+}
 
 static int open_file(const char *path, int flags, mode_t mode) {
   if (uptime_file && strcmp(path, "/proc/uptime") == 0) path = uptime_file;
